@@ -1,0 +1,15 @@
+"""inpaintkit: fill the missing part of a picture or array with diffusion models.
+
+Conventions, stated here once and repeated nowhere:
+
+* Image tensors are `(B, C, H, W)`, float32, RGB, in [-1, 1]. Files and arrays change range in `data/images.py` only.
+* In files and in the public interface a mask is white / 1 / True where the **hole** is, the part to be filled. Inside
+  the formulas the tensor is called `known`, `(B or 1, 1 or C, H, W)`, 1 = the value is known.
+* Time: `t = 0` is the clean image, `t = T` almost pure noise; `alpha_bar` has `T + 1` entries and `alpha_bar[0] = 1`.
+  Networks of the field count from 0: they are called with `t - 1`, in `models/denoisers.py` and nowhere else.
+* Guidance scale `w`: 0 = unconditional, 1 = conditional, > 1 = stronger.
+* Randomness comes from `core.noise.Noise`, one generator per image and stream, always passed in.
+* A picture never depends on its batch mates: the network is called with a fixed, padded micro-batch.
+"""
+
+__version__ = "0.1.0"

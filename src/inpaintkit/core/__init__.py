@@ -1,0 +1,1 @@
+"""What the others stand on: schedule, walk, noise, operators, the sampling loop, settings, files, errors."""

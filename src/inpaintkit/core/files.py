@@ -1,0 +1,68 @@
+"""Complete-or-absent writing: a reader sees the old file or the whole new one, never a part."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from inpaintkit.core.errors import NotWritable
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise `NotWritable` when `path` exists and may not be replaced, or its folder does not exist."""
+    if path.is_dir():
+        raise NotWritable(f"{path}: is a folder; name a file")
+    if path.exists() and not overwrite:
+        raise NotWritable(f"{path}: exists already; pass --overwrite or another output name")
+    if not path.parent.is_dir():
+        raise NotWritable(f"{path}: the folder {path.parent} does not exist; create it first")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Yield a binary file that becomes `path` only when the block ends without an error.
+
+    The temporary file lies in the same folder, so the rename is atomic; file and folder are flushed to disk.
+    Raises `NotWritable` when the system refuses.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+        temporary = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise NotWritable(f"{path}: {error.strerror or error}; choose a folder that can be written") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, complete or not at all."""
+    with writing(path) as file:
+        file.write(data)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # other systems cannot open a folder
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

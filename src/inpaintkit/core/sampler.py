@@ -1,0 +1,139 @@
+"""The only sampling loop, and what a method sees of the world while it runs in it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Protocol
+
+from pydantic import Field
+from torch import Tensor
+
+from inpaintkit.core.errors import UsageError
+from inpaintkit.core.noise import Noise
+from inpaintkit.core.operators import Operator
+from inpaintkit.core.schedule import NoiseSchedule
+from inpaintkit.core.settings import Settings
+from inpaintkit.core.walk import Walk
+
+
+@dataclass(frozen=True)
+class State:
+    """What the loop yields after each move."""
+
+    t: int
+    """Level reached; 0 = clean."""
+    x: Tensor
+    """`(B, C, H, W)` at that level."""
+    x0: Tensor | None = None
+    """Latest clean estimate: previews, multistep solvers, early stop."""
+    x0_t: int | None = None
+    """The level `x0` was estimated at."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says about x_t. `(x0, eps)` always travel together."""
+
+    x0: Tensor
+    eps: Tensor
+    spread: Tensor | None = None
+    """Raw learned interpolation of the variance, in [-1, 1], or None."""
+
+
+class Denoiser(Protocol):
+    """A network wrapped so that it returns the clean picture."""
+
+    schedule: NoiseSchedule
+    clamp: bool
+
+    def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
+        """(x0 before clamping, spread or None) for x `(B, C, H, W)` at level t in 1..T."""
+        ...
+
+
+@dataclass
+class Context:
+    """The denoiser, what was measured, and the noise. Carries no state of the walk."""
+
+    denoiser: Denoiser
+    operator: Operator
+    y: Tensor
+    """The measurement; for `Known` a picture `(B or 1, C, H, W)`, read only where known."""
+    noise: Noise
+    levels: Sequence[int]
+    """Levels of the walk in rising order, `levels[0] = 0`."""
+    first: int = field(init=False)
+    """The level the walk starts at."""
+
+    def __post_init__(self) -> None:
+        self.first = self.levels[-1]
+        self._index = {t: i for i, t in enumerate(self.levels)}
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        return self.denoiser.schedule
+
+    def level(self, t: int) -> int:
+        """t counted in levels of the walk: 0 = clean."""
+        return self._index[t]
+
+    def predict(self, x: Tensor, t: int) -> Prediction:
+        """Ask the network. x0 is clamped when the model's config says so, and eps re-derived from the clamped x0."""
+        x0, spread = self.denoiser(x, t)
+        if self.denoiser.clamp:
+            x0 = x0.clamp(-1, 1)
+        return Prediction(x0, self.schedule.eps(x, x0, t), spread)
+
+    def move(self, p: Prediction, t: int, s: int, eta: float = 0.0) -> Tensor:
+        """x_s from a prediction at t > s: DDIM at eta = 0, the DDPM posterior at eta = 1 (then with the learned variance, if any)."""
+        mean = self.schedule.mean(p.x0, p.eps, t, s, eta)
+        if eta == 0 or s == 0:
+            return mean
+        learned = p.spread is not None and eta == 1
+        sigma = self.schedule.learned_sigma(p.spread, t, s) if learned and p.spread is not None else self.schedule.posterior_sigma(t, s, eta)
+        return mean + sigma * self.noise_like("move", mean)
+
+    def renoise(self, state: State, s: int) -> State:
+        """Up to the noisier level s (a jump)."""
+        noise = self.noise_like("jump", state.x)
+        return State(s, self.schedule.renoised(state.x, state.t, s, noise), state.x0, state.x0_t)
+
+    def noised(self, x0: Tensor, s: int) -> Tensor:
+        """A clean picture taken to level s with fresh noise; at s = 0 the picture itself."""
+        return x0 if s == 0 else self.schedule.noised(x0, s, self.noise_like("known", x0))
+
+    def noise_like(self, stream: str, x: Tensor) -> Tensor:
+        """Fresh noise `(B, C, H, W)` on x's device."""
+        return self.noise.draw(stream, x.shape[1:]).to(x.device)
+
+
+@dataclass(frozen=True)
+class Method(Settings, ABC):
+    """How to walk down. A method is a frozen dataclass with its paper's defaults and exactly one `step`."""
+
+    walk: Walk = Walk()
+    """The levels visited."""
+
+    @abstractmethod
+    def step(self, state: State, s: int, c: Context) -> State:
+        """One move down, from `state.t` to s < `state.t`."""
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def begin(c: Context, shape: Sequence[int], x0: Tensor | None = None) -> State:
+    """The first state: pure noise `(B, *shape)`, or a given clean picture noised to the walk's first level."""
+    noise = c.noise.draw("init", shape).to(c.y.device)
+    if x0 is not None:
+        return State(c.first, c.schedule.noised(x0, c.first, noise))
+    if c.first < c.schedule.T and c.schedule.sigma(c.first) < 0.9:
+        raise UsageError("the walk starts part-way down, so a picture to start from is needed; leave walk.start at 1")
+    return State(c.first, noise)
+
+
+def sample(method: Method, walk: Sequence[int], state: State, c: Context) -> Iterator[State]:
+    """Walk down the levels (up, where the walk rises) and yield each state. The caller shows progress, stops or cancels."""
+    for s in walk[1:]:
+        state = method.step(state, s, c) if s < state.t else c.renoise(state, s)
+        yield state
