@@ -2,7 +2,7 @@
 
 Conventions, stated here once and repeated nowhere:
 
-* Image tensors are `(B, C, H, W)`, float32, RGB, in [-1, 1]. Files and arrays change range in `data/images.py` only.
+* Image tensors are `(B, C, H, W)`, float32, RGB, in [-1, 1]. Files and arrays change range in `data/picture.py` only.
 * In files and in the public interface a mask is white / 1 / True where the **hole** is, the part to be filled. Inside
   the formulas the tensor is called `known`, `(B or 1, 1 or C, H, W)`, 1 = the value is known.
 * Time: `t = 0` is the clean image, `t = T` almost pure noise; `alpha_bar` has `T + 1` entries and `alpha_bar[0] = 1`.

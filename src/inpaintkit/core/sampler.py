@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol
+from typing import Annotated, ClassVar, Protocol
 
 from pydantic import Field
 from torch import Tensor
@@ -110,6 +110,9 @@ class Context:
 @dataclass(frozen=True)
 class Method(Settings, ABC):
     """How to walk down. A method is a frozen dataclass with its paper's defaults and exactly one `step`."""
+
+    tells_network: ClassVar[bool] = False
+    """Whether a mask-conditioned network is told the known pixels when this method runs."""
 
     walk: Walk = Walk()
     """The levels visited."""

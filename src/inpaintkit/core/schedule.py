@@ -128,20 +128,27 @@ SCHEDULES = {"linear": linear, "cosine": cosine, "scaled_linear": scaled_linear}
 
 def from_config(config: Mapping[str, Any], name: str = "scheduler_config.json") -> NoiseSchedule:
     """The schedule of a diffusers scheduler configuration. Raises `BadInput` for one that is not variance-preserving."""
-    T = int(config.get("num_train_timesteps", 1000))
+    if "_class_name" in config and "beta_schedule" not in config and config.get("trained_betas") is None:
+        raise BadInput(f"{name}: {config['_class_name']} has no betas, so it is not variance-preserving; use a DDPM or DDIM checkpoint")
+    if config.get("rescale_betas_zero_snr"):
+        raise BadInput(f"{name}: rescale_betas_zero_snr is not supported; use a checkpoint trained without it")
+    try:
+        T = int(config.get("num_train_timesteps", 1000))
+        start, end = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 2e-2))  # diffusers' defaults, not scaled by T
+        trained = None if config.get("trained_betas") is None else torch.tensor(config["trained_betas"], dtype=torch.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadInput(f"{name}: {error}; num_train_timesteps, beta_start, beta_end and trained_betas must be numbers") from None
+    if trained is not None:
+        if trained.ndim != 1 or len(trained) == 0 or not ((trained > 0) & (trained < 1)).all():
+            raise BadInput(f"{name}: trained_betas must be a list of numbers between 0 and 1")
+        return _from_betas(trained, {"trained_betas": trained.tolist()})
     if not 1 <= T <= 100_000:
         raise BadInput(f"{name}: num_train_timesteps = {T}; between 1 and 100000 are possible")
-    if (trained := config.get("trained_betas")) is not None:
-        betas = torch.tensor(trained, dtype=torch.float64)
-        if betas.ndim != 1 or not ((betas > 0) & (betas < 1)).all():
-            raise BadInput(f"{name}: trained_betas must be a list of numbers between 0 and 1")
-        return _from_betas(betas, {"trained_betas": list(trained)})
     kind = config.get("beta_schedule", "linear")
     if kind == "squaredcos_cap_v2":
         return cosine(T)
     if kind not in ("linear", "scaled_linear"):
         raise BadInput(f"{name}: beta_schedule {kind!r} is not known; use linear, scaled_linear, squaredcos_cap_v2 or trained_betas")
-    start, end = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 2e-2))  # diffusers' defaults, not scaled by T
     if not 0 < start <= end < 1:
         raise BadInput(f"{name}: beta_start {start} and beta_end {end} must satisfy 0 < start <= end < 1")
     return SCHEDULES[kind](T, start, end)  # type: ignore[operator]

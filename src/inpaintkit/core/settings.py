@@ -4,7 +4,7 @@ Without the configuration here pydantic would drop unknown keys of a dataclass s
 would ignore bounds; with it, an unknown key or a value out of bounds is one clear line.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, ClassVar, TypeVar
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 @cache
-def adapter(cls: type[T]) -> TypeAdapter[T]:
+def adapter(cls: Any) -> TypeAdapter[Any]:
     """The pydantic adapter of a settings class: validation, JSON schema and dumping."""
     return TypeAdapter(cls)
 
@@ -53,6 +53,9 @@ def dumped(settings: Any) -> dict[str, Any]:
 
 
 def _suggestion(cls: type, field: str) -> str:
-    names = [f.name for f in fields(cls)] if hasattr(cls, "__dataclass_fields__") else []
-    close = get_close_matches(field.rsplit(".", 1)[-1], names, 1)
-    return f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(names)}"
+    *outer, name = field.split(".")
+    for part in outer:
+        cls = next((f.type for f in fields(cls) if f.name == part and isinstance(f.type, type)), object) if is_dataclass(cls) else object
+    names = [".".join([*outer, f.name]) for f in fields(cls)] if is_dataclass(cls) else []
+    close = get_close_matches(name, [n.rsplit(".", 1)[-1] for n in names], 1)
+    return f"; did you mean {'.'.join([*outer, close[0]])!r}?" if close else f"; it has {', '.join(names)}"

@@ -62,26 +62,29 @@ def load(sources: Sequence[tuple[Path, float]], prefix_weights: dict[str, float]
         for name, data in _members(path):
             try:
                 image = np.asarray(Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP", "BMP", "TIFF")).convert("RGB"))
-            except (OSError, SyntaxError, ValueError) as error:
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 raise BadInput(f"{path}: {name}: not a readable picture ({error}); remove it") from None
             if min(image.shape[:2]) < smallest:
                 continue
             images.append(image)
             names.append(name)
             weights.append(weight * next((v for k, v in prefix_weights.items() if name.startswith(k)), 1.0))
-    if not images:
-        raise BadInput(f"{', '.join(str(path) for path, _ in sources)}: no pictures of at least {smallest} px found")
+    if not sum(weights):
+        raise BadInput(f"{', '.join(str(path) for path, _ in sources)}: no pictures of at least {smallest} px with a weight above 0 found")
     return Pictures(images, names, np.array(weights) / sum(weights))
 
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
     if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES):
-            yield str(file.relative_to(path)), file.read_bytes()
+        for found in sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES):
+            yield str(found.relative_to(path)), found.read_bytes()
     elif path.is_file():
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES and (file := tar.extractfile(member)) is not None:
-                    yield member.name, file.read()
+        try:
+            with tarfile.open(path) as tar:
+                for member in tar:
+                    if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES and (file := tar.extractfile(member)) is not None:
+                        yield member.name, file.read()
+        except (tarfile.TarError, EOFError) as error:
+            raise BadInput(f"{path}: not a complete tar ({error}); get it again") from None
     else:
         raise BadInput(f"{path}: no such folder or tar")

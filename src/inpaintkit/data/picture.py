@@ -5,10 +5,12 @@ window goes back into the hole only. Samples outside the hole are never converte
 """
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from inpaintkit.core.errors import BadInput, OverLimit
@@ -25,9 +27,9 @@ LUMA = (0.299, 0.587, 0.114)
 class Limits(Settings):
     """What a picture may cost. Checked from its header, before anything is decoded."""
 
-    max_pixels: int = 100_000_000
+    max_pixels: Annotated[int, Field(gt=0)] = 100_000_000
     """Most pixels (width times height) a picture may have."""
-    max_bytes: int = 1 << 30
+    max_bytes: Annotated[int, Field(gt=0)] = 1 << 30
     """Most bytes a file may have, and most bytes its decoded samples may take."""
 
 
@@ -124,7 +126,9 @@ class Picture:
         shape = (box[3] - box[1], box[2] - box[0])
         inside = hole[window] if hole.shape == self.pixels.shape[:2] else hole
         if inside.dtype != bool or inside.shape != shape or values.shape != (1, 3, *shape):
-            raise ValueError(f"values {tuple(values.shape)} and hole {hole.dtype} {hole.shape} do not fit the box {box} of a {self.size} picture")
+            raise ValueError(
+                f"values {tuple(values.shape)} and hole {hole.dtype} {hole.shape} do not fit the box {box} of a {self.size} picture"
+            )
         filled = values[0].detach().cpu().double().permute(1, 2, 0).numpy()[inside]
         if not np.isfinite(filled).all():
             raise ValueError("the values to paste hold NaN or infinity")
@@ -151,6 +155,7 @@ def from_array(array: NDArray, name: str = "array") -> Picture:
     uint8 or uint16, or floats in [0, 1]; NaN marks a missing value. The array is copied. Raises `BadInput` for anything else.
     """
     array = np.asarray(array)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     samples = array[:, :, None] if array.ndim == 2 else array
     if samples.ndim != 3 or samples.shape[2] not in (1, 2, 3, 4):
         raise BadInput(f"{name}: has shape {array.shape}; pass (H, W) or (H, W, C) with 1 to 4 channels last")
@@ -160,7 +165,7 @@ def from_array(array: NDArray, name: str = "array") -> Picture:
         raise BadInput(f"{name}: is a bool array, which is a mask; pass uint8, uint16 or floats from 0 to 1 as the picture")
     if array.dtype not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
         raise BadInput(f"{name}: has dtype {array.dtype}; convert it to uint8, uint16 or floats from 0 to 1")
-    samples = np.array(samples, dtype=array.dtype.newbyteorder("="), order="C")
+    samples = np.array(samples, order="C")
     check_span(samples, 0.0, name)
     has_alpha = samples.shape[2] in (2, 4)
     if has_alpha and np.isnan(samples[:, :, -1]).any():

@@ -19,6 +19,9 @@ MEANING = (b"cHRM", b"cICP", b"gAMA", b"pHYs", b"sRGB")
 """Chunks that say how the numbers are to be shown."""
 MAX_PROFILE = 1 << 24
 MAX_CHUNKS = 1 << 18
+MAX_CHUNK = 1 << 30
+LEVEL = 4
+"""Deflate level: on photographs 5 times faster than 6 and 3 to 8 % larger (12 megapixels in about a second)."""
 BAND = 1024
 """Rows unfiltered together: bounds the memory of `_unfiltered_band`."""
 
@@ -68,6 +71,12 @@ def read_chunks(data: bytes) -> dict[bytes, bytes]:
             chunks.setdefault(name, bytes(view[position + 8 : end]))
         position = end + 4
     raise ValueError("more chunks than a picture has")
+
+
+def bare(header: Header, chunks: dict[bytes, bytes]) -> bytes:
+    """The file with nothing but its pixels and palette, so that no other decoder parses the rest again."""
+    kept = [b"IHDR"] + ([b"PLTE", b"tRNS"] if header.kind == PALETTE else []) + [b"IDAT"]
+    return SIGNATURE + b"".join(_chunk(name, chunks[name]) for name in kept if name in chunks) + _chunk(b"IEND", b"")
 
 
 def profile(chunks: dict[bytes, bytes]) -> bytes | None:
@@ -167,7 +176,8 @@ def encode(samples: NDArray, icc: bytes | None = None, exif: bytes | None = None
         parts.append(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
     if exif:
         parts.append(_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")))
-    parts.append(_chunk(b"IDAT", zlib.compress(_filtered(samples))))
+    packed = zlib.compress(_filtered(samples), LEVEL)
+    parts += [_chunk(b"IDAT", packed[start : start + MAX_CHUNK]) for start in range(0, len(packed), MAX_CHUNK)]
     return b"".join([*parts, _chunk(b"IEND", b"")])
 
 
@@ -178,11 +188,12 @@ def _filtered(samples: NDArray) -> bytes:
     rows = np.ascontiguousarray(samples, samples.dtype.newbyteorder(">")).view(np.uint8).reshape(height, width, pixel_bytes)
     lines = np.empty((height, 1 + width * pixel_bytes), np.uint8)
     above = np.zeros((width, pixel_bytes), np.int16)
-    for y, row in enumerate(rows.astype(np.int16) if rows.size < 1 << 24 else rows):
-        row = row.astype(np.int16)
+    for y in range(height):
+        row = rows[y].astype(np.int16)
         left, corner = np.zeros_like(row), np.zeros_like(row)
         left[1:], corner[1:] = row[:-1], above[:-1]
-        tries = {kind: (row - guess).astype(np.uint8) for kind, guess in enumerate((0, left, above))} | {4: (row - _paeth(left, above, corner)).astype(np.uint8)}
+        guesses = {0: np.int16(0), 1: left, 2: above, 4: _paeth(left, above, corner)}
+        tries = {kind: (row - guess).astype(np.uint8) for kind, guess in guesses.items()}
         kind = min(tries, key=lambda kind: int(np.abs(tries[kind].view(np.int8), dtype=np.int16).sum()))
         lines[y, 0], lines[y, 1:] = kind, tries[kind].reshape(-1)
         above = row

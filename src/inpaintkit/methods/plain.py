@@ -1,7 +1,7 @@
 """The network alone."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -16,6 +16,8 @@ class Plain(Method):
     A mask-conditioned network is told the known pixels and needs no more; any other network ignores them and samples
     a picture of its own.
     """
+
+    tells_network: ClassVar[bool] = True
 
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
     """0 = deterministic DDIM ... 1 = DDPM."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -45,4 +46,4 @@ class RePaint(Method):
             raise UsageError(f"repaint needs known pixels; {type(c.operator).__name__} has none, use ddnm")
         if self.range_t > 0 and c.level(t) <= self.range_t:
             return x
-        return known * c.noised(c.y, t) + (1 - known) * x
+        return torch.where(known > 0, c.noised(c.y, t), x)  # y may hold anything in the hole, NaN too

@@ -9,6 +9,7 @@ A bare diffusers folder (config.json and weights at the top) is read too.
 import hashlib
 import inspect
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,25 +19,30 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from inpaintkit.core.errors import BadInput, InpaintError
+from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.files import write_bytes
 from inpaintkit.core.schedule import NoiseSchedule, from_config
 from inpaintkit.core.settings import checked, dumped
-from inpaintkit.models.unet import Network, NetworkConfig
+from inpaintkit.models.unet import Network, NetworkConfig, channels, multiple, settings
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 MAX_JSON = 1 << 20
+MAX_BLOCKS = 64  # resolutions, and layers in each: a config may not ask for a network that takes minutes to lay out
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+FLOATS = ("F16", "BF16", "F32", "F64")
+RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # attention, in folders written before 2023
 
 
 def load_folder(folder: Path) -> tuple[Network, NoiseSchedule, str]:
     """(network in float32 on the CPU, its schedule, sha256 of the weights file). Raises `BadInput`, one line."""
     folder = Path(folder)
     unet_folder = folder / "unet" if (folder / "unet").is_dir() else folder
+    if latent := [name for name in ("vae", "vqvae") if (folder / name).is_dir()]:
+        raise BadInput(f"{folder}: holds a {latent[0]}: its network works on compressed pictures; use one that works on pixels")
     scheduler = _scheduler_config(folder)
     network = _build(unet_folder, _network_config(folder, unet_folder, scheduler))
     weights = unet_folder / WEIGHTS
-    network.unet.load_state_dict(read_weights(weights, dict(network.unet.state_dict())), assign=True)
+    network.unet.load_state_dict(read_weights(weights, network.unet.state_dict()), assign=True)
     return network.eval().requires_grad_(False), from_config(scheduler, str(folder)), sha256(weights)
 
 
@@ -47,7 +53,7 @@ def save_folder(folder: Path, network: Network, schedule: NoiseSchedule, card: s
     (folder / "scheduler").mkdir(exist_ok=True)
     prediction = next(theirs for theirs, ours in PREDICTIONS.items() if ours == network.config.prediction)
     scheduler = {"_class_name": "DDPMScheduler", **schedule.config, "prediction_type": prediction, "clip_sample": network.config.clamp}
-    unet_config = {"_class_name": "UNet2DModel", **{k: v for k, v in network.unet.config.items() if not k.startswith("_")}}
+    unet_config = {"_class_name": "UNet2DModel", **settings(network)}
     for path, values in (
         (folder / "scheduler" / "scheduler_config.json", scheduler),
         (unet / "config.json", unet_config),
@@ -67,17 +73,19 @@ def read_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
         raise BadInput(f"{path}: no such file; {hint}")
     try:
         with safe_open(path, "pt") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            stored = {_renamed(key): key for key in file.keys()}  # noqa: SIM118 (not a dict)
+            shapes = {key: tuple(file.get_slice(name).get_shape()) for key, name in stored.items()}
             _compare(path, shapes, {key: tuple(tensor.shape) for key, tensor in expected.items()})
-            tensors = {key: file.get_tensor(key) for key in shapes}
+            for key, name in stored.items():
+                if (kind := file.get_slice(name).get_dtype()) not in FLOATS:
+                    raise BadInput(f"{path}: {key[:80]} is {kind}; floating-point weights are needed")
+            tensors = {key: file.get_tensor(name).float() for key, name in stored.items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise BadInput(f"{path}: not a complete safetensors file ({error}); get it again") from None
     for key, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            raise BadInput(f"{path}: {key[:80]} is {tensor.dtype}; floating-point weights are needed")
         if not torch.isfinite(tensor).all():
             raise BadInput(f"{path}: {key[:80]} holds NaN or infinity; the training that made it failed")
-    return {key: tensor.float() for key, tensor in tensors.items()}
+    return tensors
 
 
 def sha256(path: Path) -> str:
@@ -93,7 +101,11 @@ def _compare(path: Path, found: dict[str, tuple[int, ...]], expected: dict[str, 
         raise BadInput(f"{path}: does not fit its config.json: {counts} ({example}); weights and config are of different models")
     for key, shape in expected.items():
         if found[key] != shape:
-            raise BadInput(f"{path}: {key} has shape {found[key]}, config.json asks for {shape}; weights and config are of different models")
+            raise BadInput(f"{path}: {key} has shape {found[key]}, config.json asks for {shape}; they are of different models")
+
+
+def _renamed(key: str) -> str:
+    return re.sub(r"(attentions\.\d+)\.(query|key|value|proj_attn)\.", lambda m: f"{m[1]}.{RENAMED[m[2]]}.", key)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -118,23 +130,26 @@ def _scheduler_config(folder: Path) -> dict[str, Any]:
 
 
 def _network_config(folder: Path, unet_folder: Path, scheduler: dict[str, Any]) -> NetworkConfig:
-    prediction = PREDICTIONS.get(scheduler.get("prediction_type", "epsilon"))
+    prediction = PREDICTIONS.get(str(scheduler.get("prediction_type", "epsilon")))
     if prediction is None:
         raise BadInput(f"{folder}: prediction_type {scheduler['prediction_type']!r} is not known; use {', '.join(PREDICTIONS)}")
     if (folder / "inpaintkit.json").is_file():
-        try:
-            config = checked(NetworkConfig, _json(folder / "inpaintkit.json"))
-        except BadInput:
-            raise
-        except InpaintError as error:
-            raise BadInput(f"{folder / 'inpaintkit.json'}: {error}") from None
+        config = _checked(folder / "inpaintkit.json", _json(folder / "inpaintkit.json"))
         if config.prediction != prediction:
             raise BadInput(f"{folder}: inpaintkit.json says the network predicts {config.prediction}, the scheduler says {prediction}")
         return config
     size = _json(unet_folder / "config.json").get("sample_size") or 64
-    side = int(size if isinstance(size, int) else min(size))
-    base = NetworkConfig(prediction=prediction, clamp=bool(scheduler.get("clip_sample", True)), size=side, largest=max(side, 64))  # type: ignore[arg-type]
-    return replace(base, condition=None)
+    side = size[0] if isinstance(size, list) and size else size
+    values = {"prediction": prediction, "clamp": bool(scheduler.get("clip_sample", True)), "size": side}
+    config = _checked(unet_folder / "config.json", values)
+    return replace(config, largest=-(-config.size // 64) * 64)
+
+
+def _checked(path: Path, values: dict[str, Any]) -> NetworkConfig:
+    try:
+        return checked(NetworkConfig, values)
+    except UsageError as error:
+        raise BadInput(f"{path}: {error}") from None
 
 
 def _build(unet_folder: Path, config: NetworkConfig) -> Network:
@@ -144,17 +159,41 @@ def _build(unet_folder: Path, config: NetworkConfig) -> Network:
     path = unet_folder / "config.json"
     values = _json(path)
     if (name := values.get("_class_name", "UNet2DModel")) != "UNet2DModel":
-        raise BadInput(f"{path}: a {name}; only UNet2DModel networks can be read")
+        raise BadInput(f"{path}: a {str(name)[:80]}; only UNet2DModel networks can be read")
     known = set(inspect.signature(UNet2DModel.__init__).parameters) - {"self"}
     arguments = {k: v for k, v in values.items() if not k.startswith("_")}
     if foreign := sorted(arguments.keys() - known):
-        raise BadInput(f"{path}: UNet2DModel has no setting {foreign[0]!r}")
+        raise BadInput(f"{path}: UNet2DModel has no setting {foreign[0][:80]!r}")
+    layers, blocks = arguments.get("layers_per_block"), arguments.get("block_out_channels")
+    if (isinstance(layers, int) and layers > MAX_BLOCKS) or (isinstance(blocks, list) and len(blocks) > MAX_BLOCKS):
+        raise BadInput(f"{path}: asks for more than {MAX_BLOCKS} blocks, or layers in one; this is no usable network")
+    if arguments.get("num_class_embeds") is not None or arguments.get("class_embed_type") is not None:
+        raise BadInput(f"{path}: the network needs class labels, which are not supported; use an unconditional one")
     try:
         with torch.device("meta"):
-            unet = UNet2DModel(**arguments)
+            network = Network(UNet2DModel(**arguments), config)  # type: ignore[arg-type]
     except Exception as error:  # the config is foreign input, and diffusers raises whatever its parts raise
-        raise BadInput(f"{path}: no network can be built from it ({type(error).__name__}: {str(error).splitlines()[0][:120]})") from None
-    inputs = 3 if config.condition is None else sum({"x_t": 3, "mask": config.condition.mask_channels, "colors": 3}[n] for n in config.condition.order)
-    if arguments.get("in_channels") != inputs * config.patch**2 and config.condition is not None:
-        raise BadInput(f"{path}: in_channels = {arguments.get('in_channels')}, inpaintkit.json asks for {inputs * config.patch**2}")
-    return Network(unet, config)
+        said = (str(error).splitlines() or [""])[0][:120]
+        raise BadInput(f"{path}: no network can be built from it ({type(error).__name__}: {said})") from None
+    _compare_channels(path, network)
+    return network
+
+
+def _compare_channels(path: Path, network: Network) -> None:
+    """Raise `BadInput` when the network's inputs or outputs, or its largest window, are not what its config says."""
+    config, unet, area = network.config, settings(network), network.config.patch**2
+    parts = {"x_t": channels(network), "mask": config.condition.mask_channels if config.condition else 0, "colors": 3}
+    inputs, outputs = (
+        area * sum(parts[name] for name in (config.condition.order if config.condition else ("x_t",))),
+        area * channels(network),
+    )
+    if unet["in_channels"] != inputs:
+        raise BadInput(f"{path}: in_channels = {unet['in_channels']}, inpaintkit.json asks for {inputs}")
+    if unet["out_channels"] not in (outputs, 2 * outputs):
+        raise BadInput(
+            f"{path}: out_channels = {unet['out_channels']}, its pictures need {outputs}, or {2 * outputs} with a learned spread"
+        )
+    if config.largest % multiple(network):
+        raise BadInput(
+            f"{path}: largest = {config.largest} in inpaintkit.json must be a multiple of {multiple(network)}, the network's step"
+        )

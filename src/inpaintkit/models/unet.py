@@ -5,7 +5,7 @@ the known colours. Everything a foreign reader must know to call it (channel ord
 channels hold inside the hole, space-to-depth) is in its `NetworkConfig`, stored beside the weights.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
@@ -48,7 +48,7 @@ class NetworkConfig(Settings):
     """Side of the pictures it was trained on, pixels."""
     largest: Annotated[int, Field(ge=1)] = 256
     """Longest side of a window it is run on in one piece, pixels."""
-    default_method: dict[str, Any] = Field(default_factory=lambda: {"name": "ddnm"})
+    default_method: dict[str, Any] = field(default_factory=lambda: {"name": "ddnm"})
     """Name and fields of the method used when none is asked for."""
 
 
@@ -72,14 +72,27 @@ class Network(nn.Module):
     @staticmethod
     def _inputs(condition: Condition, x_t: Tensor, known: Tensor, picture: Tensor) -> list[Tensor]:
         mask = known if condition.mask_one == "known" else 1 - known
+        picture = torch.where(known > 0, picture, 0)  # whatever it holds in the hole, NaN too
         colors = pushpull(picture, known) if condition.fill == "pushpull" else picture * known
         parts = {"x_t": x_t, "mask": mask.expand(-1, condition.mask_channels, -1, -1), "colors": colors}
         return [parts[name] for name in condition.order]
 
 
+def settings(network: Network) -> dict[str, Any]:
+    """The arguments diffusers' `UNet2DModel` was made with."""
+    config: Any = network.unet.config
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
+def channels(network: Network) -> int:
+    """Channels of the pictures it makes: 3, but for unconditional networks of other things."""
+    config = network.config
+    return 3 if config.condition is not None else settings(network)["in_channels"] // config.patch**2
+
+
 def multiple(network: Network) -> int:
     """Height and width of the network's input must be multiples of this."""
-    return network.config.patch * 2 ** (len(network.unet.config.block_out_channels) - 1)
+    return network.config.patch * 2 ** (len(settings(network)["block_out_channels"]) - 1)
 
 
 def pushpull(picture: Tensor, known: Tensor) -> Tensor:
@@ -89,7 +102,7 @@ def pushpull(picture: Tensor, known: Tensor) -> Tensor:
     only, never an output (after the pull-push pyramid of Gortler et al. 1996, The Lumigraph, section 3.4).
     """
     if min(picture.shape[2:]) == 1 and max(picture.shape[2:]) == 1:
-        return picture * known
+        return torch.where(known > 0, picture, 0)
     share = F.avg_pool2d(known, 2, ceil_mode=True, count_include_pad=False)
     mean = F.avg_pool2d(picture * known, 2, ceil_mode=True, count_include_pad=False) / share.clamp(min=1e-6)
     coarse = pushpull(mean, (share > 0).to(known.dtype))

@@ -10,6 +10,7 @@ import torch
 import tyro
 
 from inpaintkit.models.checkpoints import save_folder
+from inpaintkit.models.unet import Network
 from inpaintkit.train.loop import Trainer
 from inpaintkit.train.recipes import read
 
@@ -44,7 +45,7 @@ def main(args: Train) -> None:
         print(f"warning: {warning}")
     args.out.mkdir(parents=True, exist_ok=True)
     print(f"{len(trainer.train.images)} pictures to train on, {len(trainer.held.images)} held out; from step {trainer.step}", flush=True)
-    print(f"held-out loss {trainer.validate(trainer.averaged()):.4f} at 64 px, {trainer.validate(trainer.averaged(), 32, 128):.4f} at 128 px", flush=True)
+    print(held_out(trainer, trainer.averaged()), flush=True)
     begin = saved = time.monotonic()
     losses: list[float] = []
     seconds: list[float] = []
@@ -54,7 +55,8 @@ def main(args: Train) -> None:
         now = time.monotonic()
         over = args.minutes is not None and now - begin > 60 * args.minutes
         if report.step % 100 == 0:
-            row = [report.step, report.pictures, f"{sum(losses) / len(losses):.5f}", f"{report.rate:.2e}", f"{sum(seconds) / len(seconds):.3f}"]
+            loss, pace = sum(losses) / len(losses), sum(seconds) / len(seconds)
+            row = [report.step, report.pictures, f"{loss:.5f}", f"{report.rate:.2e}", f"{pace:.3f}"]
             print("step {} pictures {} loss {} rate {} seconds {}".format(*row), flush=True)
             with (args.out / "log.csv").open("a", newline="") as file:
                 csv.writer(file).writerow(row)
@@ -62,11 +64,16 @@ def main(args: Train) -> None:
         if now - saved > 60 * args.save_minutes or over or report.step == trainer.recipe.steps:
             trainer.save()
             network = trainer.averaged()
-            print(f"held-out loss {trainer.validate(network):.4f} at 64 px, {trainer.validate(network, 32, 128):.4f} at 128 px", flush=True)
+            print(held_out(trainer, network), flush=True)
             save_folder(args.out / "model", network, trainer.schedule, f"{trainer.recipe.name}: {trainer.pictures} pictures seen.\n")
             saved = time.monotonic()
         if over:
             break
 
 
-main(tyro.cli(Train))
+def held_out(trainer: Trainer, network: Network) -> str:
+    return f"held-out loss {trainer.validate(network):.4f} at 64 px, {trainer.validate(network, 32, 128):.4f} at 128 px"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Train))

@@ -44,8 +44,10 @@ class Trainer:
         self.schedule: NoiseSchedule = schedules.SCHEDULES[recipe.schedule](recipe.T)
         every = load(_expand(recipe, data_root), recipe.prefix_weights)
         self.train, self.held = every.split(recipe.held_out)
+        if not self.train.images:
+            raise BadInput(f"{data_root}: all of its {len(every.images)} pictures are held out; add pictures or lower held_out")
         self.pools = [_at_least(self.train, batch.smallest) for batch in recipe.batches]
-        self.network = _network(recipe, start)
+        self.network = _network(recipe, start or (Path(recipe.start) if recipe.start else None))
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         parameters = list(self.network.parameters())
         self.optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
@@ -53,18 +55,21 @@ class Trainer:
 
     def about(self) -> dict:
         """What a resumed state must agree with (the number of steps may be raised)."""
-        return {"recipe": {k: v for k, v in dumped(self.recipe).items() if k not in ("steps", "decay")}, "pictures_in_data": len(self.train.images)}
+        recipe = {k: v for k, v in dumped(self.recipe).items() if k not in ("steps", "decay")}
+        return {"recipe": recipe, "pictures_in_data": len(self.train.images)}
 
     def save(self) -> Path:
-        tensors = {f"net.{k}": v for k, v in self.network.state_dict().items()} | {f"ema.{k}": v for k, v in self.average.items()}
-        return states.write(self.out, self.step, tensors | states.flat_optimizer(self.optimizer), self.about() | {"pictures": self.pictures})
+        network = {f"net.{k}": v for k, v in self.network.state_dict().items()}
+        average = {f"ema.{k}": v for k, v in self.average.items()}
+        tensors = network | average | states.flat_optimizer(self.optimizer)
+        return states.write(self.out, self.step, tensors, self.about() | {"pictures": self.pictures})
 
     def resume(self) -> list[str]:
         """Load the newest complete state in the output folder, if any; warnings about damaged ones are returned."""
-        found = states.newest(self.out)
+        found, warnings = states.newest(self.out)
         if found is None:
-            return []
-        tensors, manifest, warnings = found
+            return warnings
+        tensors, manifest = found
         states.refuse_other(manifest, self.about(), self.out)
         self.network.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
         self.average = {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")}
@@ -95,7 +100,9 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate()
             x0, known, t, noise = _draw(r, self.pools[kind], r.batches[kind], self.step)
-            loss = self.loss(self.network, x0, known, t, noise)
+            with torch.random.fork_rng(devices=[]):  # for dropout, where the network has any
+                torch.manual_seed(r.seed + self.step)
+                loss = self.loss(self.network, x0, known, t, noise)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), r.grad_clip)
@@ -129,7 +136,9 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, network: Network, pictures: int = 96, size: int = 64) -> float:
-        """Mean held-out loss over fixed crops, masks, noise and levels (the same for every call)."""
+        """Mean held-out loss over fixed crops, masks, noise and levels (the same for every call); NaN when nothing is held out."""
+        if not self.held.images:
+            return math.nan
         batch = Batch(size=size, items=16)
         recipe = replace(self.recipe, seed=self.recipe.seed + 1_000_003)
         draws = [_draw(recipe, self.held, batch, i) for i in range(pictures // 16)]
@@ -172,16 +181,18 @@ def _expand(recipe: Recipe, root: Path) -> list[tuple[Path, float]]:
 
 
 def _at_least(pictures: Pictures, smallest: int) -> Pictures:
-    return pictures.keep([i for i, image in enumerate(pictures.images) if min(image.shape[:2]) >= smallest])
+    large = [i for i, image in enumerate(pictures.images) if min(image.shape[:2]) >= smallest]
+    if not large:
+        raise BadInput(f"smallest = {smallest}: none of the {len(pictures.images)} training pictures has as many pixels; lower it")
+    return pictures.keep(large)
 
 
 def _network(recipe: Recipe, start: Path | None) -> Network:
     from diffusers import UNet2DModel
 
-    torch.manual_seed(recipe.seed)  # initial weights only; the generator is global inside torch's layers
-    network = Network(UNet2DModel(**recipe.unet), recipe.network)
+    with torch.random.fork_rng(devices=[]):  # the generator is global inside torch's layers
+        torch.manual_seed(recipe.seed)
+        network = Network(UNet2DModel(**recipe.unet), recipe.network)  # type: ignore[arg-type]
     if start is not None:
         network.unet.load_state_dict(load_folder(start)[0].unet.state_dict())
     return network
-
-

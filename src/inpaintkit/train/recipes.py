@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from inpaintkit.core.errors import BadInput, UsageError
-from inpaintkit.core.schedule import SCHEDULES
 from inpaintkit.core.settings import Settings, checked
 from inpaintkit.data.masks import MASKS
 from inpaintkit.models.unet import NetworkConfig
@@ -48,17 +47,17 @@ class Recipe(Settings):
     unet: dict[str, Any]
     """Arguments of diffusers' UNet2DModel."""
     network: NetworkConfig
-    sources: tuple[Source, ...]
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     masks: dict[str, Share]
     """Mask kinds and how often each is drawn. "all" is the share of pictures of which nothing is known."""
-    batches: tuple[Batch, ...]
+    batches: Annotated[tuple[Batch, ...], Field(min_length=1)]
     steps: Annotated[int, Field(ge=1)]
     prefix_weights: dict[str, Share] = field(default_factory=dict)
     """Pictures whose name starts so are drawn that much more or less often."""
     mask_zoom: tuple[Annotated[int, Field(ge=1, le=8)], ...] = (1, 2, 4)
     """Masks are drawn on a canvas this many times the crop and cropped, so that strokes come at all relative widths."""
     start: str | None = None
-    """Weights to start from (a model folder, or a pilot's safetensors); none: from nothing."""
+    """Model folder whose weights to start from (`--start` goes before it); none: from nothing."""
     schedule: Literal["linear", "cosine", "scaled_linear"] = "cosine"
     T: Annotated[int, Field(ge=1)] = 1000
     lr: Annotated[float, Field(gt=0)] = 2e-4
@@ -74,7 +73,7 @@ class Recipe(Settings):
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.02
     """Share of the pictures, by content hash, never trained on: the validation loss is measured there."""
     grad_clip: Annotated[float, Field(gt=0)] = 1.0
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**22)] = 0
     autocast: bool = True
     """bfloat16 in the network's arithmetic; weights and moments stay float32."""
 
@@ -85,10 +84,14 @@ def read(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
         values = tomllib.loads(Path(path).read_text())
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}; name a recipe file") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
         raise BadInput(f"{path}: not valid TOML: {error}") from None
-    recipe = checked(Recipe, values | (overrides or {}))
+    try:
+        recipe = checked(Recipe, values | (overrides or {}))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
     if unknown := set(recipe.masks) - set(MASKS):
         raise UsageError(f"{path}: masks.{min(unknown)} is not a mask kind; there are {', '.join(MASKS)}")
-    assert recipe.schedule in SCHEDULES
+    if not sum(recipe.masks.values()) or not sum(batch.share for batch in recipe.batches):
+        raise UsageError(f"{path}: the shares of masks, and those of batches, must not all be 0")
     return recipe

@@ -26,18 +26,18 @@ def write(folder: Path, step: int, tensors: dict[str, Tensor], about: dict[str, 
     return place
 
 
-def newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
-    """(tensors, manifest, warnings about damaged states passed over) of the newest complete state, or None."""
-    warnings = []
+def newest(folder: Path) -> tuple[tuple[dict[str, Tensor], dict[str, Any]] | None, list[str]]:
+    """(tensors, manifest) of the newest complete state, if there is one, and warnings about damaged ones passed over."""
+    warnings: list[str] = []
     for place in sorted(folder.glob("step-*"), reverse=True):
         try:
             manifest = json.loads((place / "manifest.json").read_text())
             if manifest["sha256"] != sha256(place / "state.safetensors"):
                 raise ValueError("its checksum differs")
-            return load_file(place / "state.safetensors"), manifest, warnings
-        except (OSError, ValueError, KeyError) as error:
-            warnings.append(f"{place}: damaged or incomplete ({error}); using an older one")
-    return None
+            return (load_file(place / "state.safetensors"), manifest), warnings
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            warnings.append(f"{place}: damaged or incomplete ({error}); passed over")
+    return None, warnings
 
 
 def refuse_other(manifest: dict[str, Any], about: dict[str, Any], folder: Path) -> None:

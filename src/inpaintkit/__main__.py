@@ -1,0 +1,7 @@
+"""`python -m inpaintkit`: the command line."""
+
+import sys
+
+from inpaintkit.apps.cli import main
+
+sys.exit(main())

@@ -1,0 +1,91 @@
+"""`inpaintkit mask`: look at a mask before it is used."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from inpaintkit.apps.cli.parsing import Command, parse
+from inpaintkit.apps.cli.writing import check_writable
+from inpaintkit.core.files import write_bytes
+from inpaintkit.data.images import LIMITS, Limits, Picture, check_hole, encode_png, read_mask_noted, read_picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mask(Command):
+    """A picture and its mask."""
+
+    image: tyro.conf.Positional[Path]
+    """The picture."""
+    mask: tyro.conf.Positional[Path]
+    """White = hole."""
+    invert_mask: bool = False
+    """The mask is white where the picture is known."""
+    limits: Limits = LIMITS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show(Mask):
+    """Write the picture with its hole tinted, as PNG."""
+
+    output: Annotated[Path | None, tyro.conf.arg(metavar="FILE", aliases=["-o"], help_behavior_hint="")] = None
+    """Where to; IMAGE's name with .mask.png for a suffix unless given."""
+    overwrite: bool = False
+    """Replace an existing output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check(Mask):
+    """Say what a mask holds and what looks unintended. Refuses (exit code 3) what `fill` would refuse."""
+
+    json: bool = False
+    """One JSON object."""
+
+
+def run(argv: Sequence[str]) -> None:
+    kind = Annotated[Show, tyro.conf.subcommand("show")] | Annotated[Check, tyro.conf.subcommand("check")]
+    args = parse(kind, argv, "inpaintkit mask")
+    picture = read_picture(args.image, args.limits)
+    if isinstance(args, Show):
+        _show(args, picture)
+    else:
+        _check(args, picture)
+
+
+def _show(args: Show, picture: Picture) -> None:
+    from inpaintkit.pipeline.sheets import tinted
+
+    output = args.output or args.image.with_name(f"{args.image.stem}.mask.png")
+    check_writable(output, args.overwrite, (args.image, args.mask))
+    hole, _ = read_mask_noted(args.mask, picture.size, args.invert_mask, args.limits)
+    write_bytes(output, encode_png(tinted(picture, hole)))
+    print(output)
+
+
+def _check(args: Check, picture: Picture) -> None:
+    from scipy import ndimage
+
+    hole, notes = read_mask_noted(args.mask, picture.size, args.invert_mask, args.limits)
+    notes += check_hole(hole, str(args.mask), picture)
+    count = ndimage.label(hole, [[1] * 3] * 3)[1]
+    deepest = None if hole.all() else float(ndimage.distance_transform_edt(hole).max())
+    found = {
+        "picture": list(picture.size),
+        "mask": [hole.shape[1], hole.shape[0]],
+        "hole_pixels": int(hole.sum()),
+        "hole_fraction": float(hole.mean()),
+        "components": int(count),
+        "deepest": deepest,
+        "notes": list(notes),
+    }
+    if args.json:
+        print(json.dumps(found))
+        return
+    print(f"size         {picture.size[0]}x{picture.size[1]}, picture and mask")
+    print(f"hole         {found['hole_pixels']} pixels, {hole.mean():.2%} of the picture, in {count} part{'s' if count != 1 else ''}")
+    print("deepest      " + ("nothing is known" if deepest is None else f"a hole pixel is at most {deepest:.1f} px from a known one"))
+    for text in notes:
+        print(f"note         {text}")

@@ -1,0 +1,314 @@
+"""Filling the hole of a picture: `Inpainter`, the call everything else goes through."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from inpaintkit.core.errors import BadInput, OverLimit, UsageError
+from inpaintkit.core.noise import Noise, derived
+from inpaintkit.core.operators import Known
+from inpaintkit.core.sampler import Context, Denoiser, Method, State, begin, sample
+from inpaintkit.core.settings import Settings, checked, dumped
+from inpaintkit.data.images import Picture, check_hole, known_from_hole, read_mask, to_picture
+from inpaintkit.methods import METHODS
+from inpaintkit.models import catalog
+from inpaintkit.models.denoisers import Calls, NetworkDenoiser, Tiled, crops
+from inpaintkit.pipeline import regions, seam
+from inpaintkit.pipeline.regions import Box, Region
+
+AT_ONCE = 16  # pictures sampled together; more only costs memory
+
+
+@dataclass(frozen=True)
+class Step(State):
+    """A `State` of the loop, and where in the whole job it belongs."""
+
+    boxes: tuple[Box, ...] = ()
+    """Regions of the picture the batch holds, one per picture of the batch."""
+    scale: int = 1
+    """Reduction factor of the level being filled."""
+    done: int = 0
+    total: int = 1
+    """Moves made and to be made in the whole job."""
+
+
+@dataclass(frozen=True)
+class Options(Settings):
+    """How a hole is filled, apart from the method."""
+
+    grow: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Enlarge the hole by this many pixels (old content often bleeds over a mask's edge)."""
+    feather: Annotated[int, Field(ge=0, le=10_000)] = 8
+    """How far into the hole, in pixels, the fill is adjusted to meet the known pixels without a step; 0 = not at all."""
+    crop: Literal["auto", "none"] = "auto"
+    """auto: only windows around the hole are computed; none: the whole picture is."""
+    reach: Annotated[float, Field(ge=1)] = 24.0
+    """A hole pixel further than this from known ones is filled coarse to fine."""
+    refine: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Where a finer level starts, as a share of the noise levels."""
+    tell_network: bool = False
+    """Tell a mask-conditioned network the known pixels with any method (plain always does)."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The filled pictures, of the kind that was given, and the record of how they were made."""
+
+    images: list[Any]
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Inpainter:
+    """A model ready to fill holes. Make one with `Inpainter.from_pretrained`."""
+
+    model: catalog.Model
+    denoiser: NetworkDenoiser
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str = catalog.DEFAULT, device: str = "auto", dtype: str = "auto", micro_batch: int | None = None
+    ) -> "Inpainter":
+        """Load a bundled model, a model folder or a hub id. Raises `UsageError` or `BadInput`.
+
+        device: auto, cpu, cuda, mps. dtype: auto (bfloat16 where the processor has instructions for it), float32, bfloat16.
+        micro_batch: pictures per network call, 1 on a CPU and 8 elsewhere unless given.
+        """
+        where = _device(device)
+        what = _dtype(dtype, where)
+        model = catalog.load(name)
+        network = model.network.to(where, what).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return cls(model, NetworkDenoiser(network, model.schedule, micro_batch or (1 if where.type == "cpu" else 8)), where, what)
+
+    def method(self, method: Method | None = None) -> Method:
+        """The checked method; the model's default one when none is given. Raises `UsageError`."""
+        if method is not None:
+            return checked(type(method), method)
+        fields = dict(self.model.network.config.default_method)
+        name = fields.pop("name", None)
+        if name not in METHODS:
+            raise BadInput(f"{self.model.name}: its default method {name!r} is not known; name one of {', '.join(METHODS)}")
+        base = METHODS[name]
+        return checked(type(base), dumped(base) | fields)
+
+    def plan(self, hole: np.ndarray, options: Options | None = None) -> list[Region]:
+        """The regions that would be filled for a hole `(H, W)` bool."""
+        o = options or Options()
+        config, unit = self.model.network.config, self.denoiser.multiple
+        if o.crop == "none":
+            return regions.whole(hole, unit, o.reach)
+        return regions.plan(hole, unit, config.size, config.largest, o.reach)
+
+    def __call__(
+        self,
+        image: Any,
+        mask: Any,
+        method: Method | None = None,
+        seed: int = 0,
+        variants: int = 1,
+        options: Options | None = None,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> Result:
+        """Fill the hole.
+
+        image: path, PIL image, array `(H, W[, C])` or tensor; the results are of the same kind, size and type, and equal to it
+        outside the hole. mask: True / 1 / white = hole, same size. Variant k uses seed + k. `on_step` is called after
+        every move and may raise `Cancelled`. Raises `BadInput`, `UsageError` or `OverLimit`, one line.
+        """
+        picture, restore = to_picture(image)
+        pictures, record = self.fill(picture, read_mask(mask, picture.size), method, seed, variants, options, on_step)
+        return Result([restore(p) for p in pictures], record)
+
+    @torch.no_grad()
+    def fill(
+        self,
+        picture: Picture,
+        hole: np.ndarray,
+        method: Method | None = None,
+        seed: int = 0,
+        variants: int = 1,
+        options: Options | None = None,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> tuple[list[Picture], dict[str, Any]]:
+        """The same on a `Picture` and a hole `(H, W)` bool, as every door calls it; (pictures, record)."""
+        began = time.perf_counter()
+        o, chosen = checked(Options, options or Options()), self.method(method)
+        if seed < 0 or variants < 1:
+            raise UsageError(f"seed = {seed}, variants = {variants}: the seed must be at least 0 and the variants at least 1")
+        notes = check_hole(hole, picture.name)
+        if o.grow > 0:
+            hole = grown(hole, o.grow)
+        told = self.denoiser.conditioned and (o.tell_network or chosen.tells_network)
+        job = _Job(replace(self.denoiser, calls=Calls()), chosen, o, told, self.device, on_step)
+        planned = self.plan(hole, o)
+        try:
+            filled = list(job.run(picture, hole, planned, [seed + k for k in range(variants)]))
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            said = f"out of memory on {self.device} ({str(error)[:80]})"
+            raise OverLimit(f"{picture.name}: {said}; use fewer variants or a smaller hole") from None
+        results = [picture] * variants
+        for box, values in filled:
+            for k in range(variants):
+                results[k] = results[k].pasted(box, values[k : k + 1], hole)
+        record = self._record(chosen, o, told, job, planned, hole, seed, variants, notes, began)
+        record["changed_outside"] = max(changed_outside(picture, result, hole) for result in results)
+        return results, record
+
+    def _record(self, method, options, told, job, planned, hole, seed, variants, notes, began) -> dict[str, Any]:  # type: ignore[no-untyped-def]
+        return {
+            "model": self.model.name,
+            "model_sha256": self.model.sha256,
+            "method": {"class": type(method).__name__, **dumped(method)},
+            "options": dumped(options),
+            "told": told,
+            "seed": seed,
+            "variants": variants,
+            "steps": method.walk.steps,
+            "nfe": job.denoiser.calls.forward,
+            "windows": [{"box": list(region.box), "scales": list(region.scales)} for region in planned],
+            "hole_fraction": float(hole.mean()),
+            "seconds": round(job.seconds, 4),
+            "seconds_total": round(time.perf_counter() - began, 4),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "micro_batch": self.denoiser.micro_batch,
+            "versions": {name: version(name) for name in ("inpaintkit", "torch", "numpy", "pillow", "diffusers")},
+            "notes": list(notes),
+        }
+
+
+@dataclass
+class _Job:
+    """One call: what all its regions share."""
+
+    denoiser: NetworkDenoiser
+    method: Method
+    options: Options
+    told: bool
+    device: torch.device
+    on_step: Callable[[Step], None] | None
+    seconds: float = 0.0
+    done: int = 0
+    total: int = field(default=0, init=False)
+
+    def run(self, picture: Picture, hole: np.ndarray, planned: Sequence[Region], seeds: Sequence[int]) -> Iterator[tuple[Box, Tensor]]:
+        """(box inside the picture, values `(variants, 3, h, w)`) of every region; equal ones are sampled together."""
+        alike: dict[Any, list[Region]] = defaultdict(list)
+        for region in planned:
+            alike[region.size, region.scales].append(region)
+        batches = [group[i : i + AT_ONCE] for group in alike.values() for i in range(0, len(group), AT_ONCE)]
+        self.total = sum(len(self.walk(scale != batch[0].scales[0])) - 1 for batch in batches for scale in batch[0].scales)
+        for batch in batches:
+            parts = [_cut(picture, hole, region.box) for region in batch]
+            y, known = (torch.cat([part[k] for part in parts]) for k in (0, 1))
+            began = time.perf_counter()
+            x = self.coarse_to_fine(y.repeat_interleave(len(seeds), 0), known.repeat_interleave(len(seeds), 0), batch, seeds)
+            self.seconds += time.perf_counter() - began
+            for n, region in enumerate(batch):
+                values = seam.close(x[n * len(seeds) : (n + 1) * len(seeds)], y[n : n + 1], known[n : n + 1], self.options.feather)
+                box = regions.clipped(region.box, picture.size)
+                left, top = box[0] - region.box[0], box[1] - region.box[1]
+                yield box, values[:, :, top : top + box[3] - box[1], left : left + box[2] - box[0]]
+
+    def walk(self, finer: bool) -> list[int]:
+        return self._at(finer).walk.times(self.denoiser.schedule)
+
+    def _at(self, finer: bool) -> Method:
+        return refined(self.method, self.options.refine) if finer else self.method
+
+    def coarse_to_fine(self, y: Tensor, known: Tensor, batch: Sequence[Region], seeds: Sequence[int]) -> Tensor:
+        """Fill y `(B, 3, h, w)` where known `(B, 1, h, w)` is 0; each finer level starts from the enlarged coarser one."""
+        x: Tensor | None = None
+        boxes = tuple(region.box for region in batch for _ in seeds)
+        for scale in batch[0].scales:
+            noise = Noise([derived(seed, scale, *region.box) for region in batch for seed in seeds])
+            small, where = regions.reduced(y, known, scale)
+            if x is not None:
+                x = torch.where(where > 0, small, regions.enlarged(x, small.shape[2:]))
+            x = self.level(small, where, x, noise, boxes, scale)
+        assert x is not None
+        return x
+
+    def level(self, y: Tensor, known: Tensor, start: Tensor | None, noise: Noise, boxes: tuple[Box, ...], scale: int) -> Tensor:
+        """One run of the sampling loop."""
+        method = self._at(start is not None)
+        schedule = self.denoiser.schedule
+        y, known = y.to(self.device), known.to(self.device)
+        context = Context(self._denoiser(y, known), Known(known), y, noise, method.walk.levels(schedule))
+        state = first = begin(context, y.shape[1:], None if start is None else start.to(self.device))
+        for state in sample(method, method.walk.times(schedule), first, context):
+            self.done += 1
+            if self.on_step is not None:
+                self.on_step(Step(state.t, state.x, state.x0, state.x0_t, boxes, scale, self.done, self.total))
+        return state.x.clamp(-1, 1).cpu() if self.denoiser.clamp else state.x.cpu()
+
+    def _denoiser(self, y: Tensor, known: Tensor) -> Denoiser:
+        """The network for a region: in one window, or in joint ones; told or not."""
+        corners, size = regions.windows(known, self.denoiser.network.config.largest)
+        if size == tuple(y.shape[2:]):
+            return self.denoiser.told(known, y) if self.told else self.denoiser
+        inner = self.denoiser.told(crops(known, corners, size), crops(y, corners, size)) if self.told else self.denoiser
+        return Tiled(inner, corners, size, y)
+
+
+def refined(method: Method, share: float) -> Method:
+    """The method for a finer level: its walk starts part-way, in proportionally fewer steps."""
+    walk = method.walk
+    return replace(method, walk=replace(walk, start=walk.start * share, steps=max(1, round(walk.steps * share))))
+
+
+def grown(hole: np.ndarray, pixels: int) -> np.ndarray:
+    """The hole enlarged by `pixels` in every direction."""
+    from scipy import ndimage
+
+    return ndimage.distance_transform_edt(~hole) <= pixels
+
+
+def _cut(picture: Picture, hole: np.ndarray, box: Box) -> tuple[Tensor, Tensor]:
+    """(picture (1, 3, h, w), known (1, 1, h, w)) in a box that may reach beyond the picture; what lies there is unknown."""
+    inside = regions.clipped(box, picture.size)
+    left, top = inside[0] - box[0], inside[1] - box[1]
+    known = known_from_hole(regions.cut(hole, box, True))
+    y = torch.zeros(1, 3, *known.shape[2:])
+    y[:, :, top : top + inside[3] - inside[1], left : left + inside[2] - inside[0]] = picture.region(inside)
+    return y * known, known
+
+
+def changed_outside(before: Picture, after: Picture, hole: np.ndarray) -> float:
+    """Largest difference outside the hole, alpha included, in units of the picture's own values."""
+    pairs = [(before.pixels, after.pixels), *([] if before.alpha is None or after.alpha is None else [(before.alpha, after.alpha)])]
+    worst = 0.0
+    for old, new in pairs:
+        where = ~hole & (old != new).reshape(*hole.shape, -1).any(-1)
+        if where.any():
+            worst = max(worst, float(np.abs(old[where].astype(np.float64) - new[where]).max()))
+    return worst
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not usable.get(name, False):
+        raise UsageError(f"device {name!r} is not available here; use {', '.join(k for k, v in usable.items() if v)} or auto")
+    return torch.device(name)
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    choices = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if name == "auto":
+        return torch.bfloat16 if catalog.bfloat16_is_fast(device) else torch.float32
+    if name not in choices:
+        raise UsageError(f"dtype {name!r} is not known; use auto, {', '.join(choices)}")
+    return choices[name]

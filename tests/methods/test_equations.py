@@ -1,0 +1,193 @@
+"""Every method does what its paper's equations say: it agrees to 1e-10 in float64 with a numpy transcription fed the same noise,
+state by state, and a copy of it with one broken line does not."""
+
+import math
+from dataclasses import dataclass, replace
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+from inpaintkit.core.noise import Noise
+from inpaintkit.core.sampler import Context, State
+from inpaintkit.core.schedule import NoiseSchedule
+from inpaintkit.methods import METHODS, Plain, RePaint
+from methods.cases import CLAMPED, DENOISER, KNOWN, SCHEDULE, SEEDS, SHORT, SPREAD, Y, trailing
+from methods.transcriptions import TRANSCRIPTIONS
+from oracle import trajectory
+
+TOLERANCE = 1e-10  # float64 rounds at 1e-16; a few hundred moves, each amplified by at most 1 / sigma(1) = 100, stay well below
+
+
+def transcribed(method, transcription, denoiser=DENOISER):
+    def denoise(x, t):
+        x0, spread = denoiser(torch.from_numpy(x), t)
+        x0 = np.clip(x0.numpy(), -1, 1) if denoiser.clamp else x0.numpy()
+        return x0, None if spread is None else spread.numpy()
+
+    def draw(stream):
+        return noise.draw(stream, Y.shape[1:]).numpy()
+
+    noise, times = Noise(SEEDS, torch.float64), method.walk.times(SCHEDULE)
+    first = draw("init")
+    return [first, *transcription(method, first, times, SCHEDULE.alpha_bar.numpy(), denoise, Y.numpy(), KNOWN.numpy(), draw)]
+
+
+def check_agreement(method, transcription, denoiser=DENOISER):
+    got = trajectory(method, denoiser, Y, KNOWN, Noise(SEEDS, torch.float64))
+    wanted = transcribed(method, transcription, denoiser)
+    assert len(got) == len(wanted)
+    error = max(float(np.abs(state.x.numpy() - x).max()) for state, x in zip(got, wanted, strict=True))
+    assert error < TOLERANCE
+
+
+JUMPS = trailing(12, jump_length=3, jump_n_sample=3)
+CASES = {
+    **SHORT,
+    "plain eta 0.5": Plain(eta=0.5, walk=trailing(20)),
+    "plain eta 1": Plain(eta=1.0, walk=trailing(20)),
+    "plain with jumps": Plain(eta=1.0, walk=JUMPS),
+    "injection eta 0": RePaint(eta=0.0, walk=trailing(20)),
+    "injection eta 0.5": RePaint(eta=0.5, walk=trailing(20)),
+    "injection eta 1": RePaint(walk=trailing(20)),
+    "injection before, eta 0": RePaint(eta=0.0, merge="before", walk=trailing(20)),
+    "injection before, eta 1": RePaint(merge="before", walk=trailing(20)),
+    "injection above level 5": RePaint(range_t=5, walk=trailing(20)),
+    "injection before, above level 5": RePaint(merge="before", range_t=5, walk=trailing(20)),
+    "repaint": RePaint(walk=JUMPS),
+    "repaint before": RePaint(merge="before", walk=JUMPS),
+    "repaint eta 0, every level": RePaint(eta=0.0, walk=trailing(10, jump_length=1, jump_n_sample=4)),
+}
+
+
+def test_every_method_in_the_table_has_a_transcription():
+    missing = {name for name, method in METHODS.items() if type(method) not in TRANSCRIPTIONS}
+    assert not missing, "add their equations to tests/methods/transcriptions.py"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_agrees_with_its_equations(case):
+    check_agreement(CASES[case], TRANSCRIPTIONS[type(CASES[case])])
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("denoiser", [SPREAD, CLAMPED], ids=["learned variance", "clamped x0"])
+def test_agrees_with_its_equations_on_other_networks(case, denoiser):
+    check_agreement(CASES[case], TRANSCRIPTIONS[type(CASES[case])], denoiser)
+
+
+# The twins: one line of each is wrong, and the check must say so.
+
+
+@dataclass(frozen=True)
+class KnownAtTheWrongLevel(RePaint):
+    def step(self, state, s, c):
+        p = c.predict(state.x, state.t)
+        x = self.merged(c.move(p, state.t, s, self.eta), state.t, c)  # right: s
+        return State(s, x, p.x0, state.t)
+
+
+@dataclass(frozen=True)
+class KnownWithoutNoise(RePaint):
+    def merged(self, x, t, c):
+        return torch.where(KNOWN > 0, c.schedule.a(t) * c.y, x)  # right: + sigma(t) noise
+
+
+@dataclass(frozen=True)
+class KnownWithoutTheSquareRoot(RePaint):
+    def merged(self, x, t, c):  # Algorithm 1's line 5 as printed
+        noise = 0 if t == 0 else (1 - c.schedule.a(t) ** 2) * c.noise_like("known", x)  # right: sqrt(1 - alpha_bar)
+        return torch.where(KNOWN > 0, c.schedule.a(t) * c.y + noise, x)
+
+
+@dataclass(frozen=True)
+class KnownAheadOfTheFirstEvaluation(RePaint):
+    def step(self, state, s, c):
+        x = self.merged(state.x, state.t, c)  # right: not at the first step
+        p = c.predict(x, state.t)
+        return State(s, c.move(p, state.t, s, self.eta), p.x0, state.t)
+
+
+@dataclass(frozen=True)
+class HoleAndKnownSwapped(RePaint):
+    def merged(self, x, t, c):
+        return torch.where(KNOWN > 0, x, c.noised(c.y, t))  # right: the other way round
+
+
+@dataclass(frozen=True)
+class RangeOffByOne(RePaint):
+    def merged(self, x, t, c):
+        return x if c.level(t) < self.range_t else RePaint.merged(replace(self, range_t=0), x, t, c)  # right: <=
+
+
+@dataclass(frozen=True)
+class EpsOfTheUnclampedEstimate(Plain):
+    def step(self, state, s, c):
+        x0, _ = c.denoiser(state.x, state.t)
+        p = replace(c.predict(state.x, state.t), eps=c.schedule.eps(state.x, x0, state.t))  # right: eps of the clamped x0
+        return State(s, c.move(p, state.t, s, self.eta), p.x0, state.t)
+
+
+WRONG_METHODS = {
+    KnownAtTheWrongLevel: {},
+    KnownWithoutNoise: {},
+    KnownWithoutTheSquareRoot: {},
+    KnownAheadOfTheFirstEvaluation: {"merge": "before"},
+    HoleAndKnownSwapped: {},
+    RangeOffByOne: {"range_t": 5},
+}
+
+
+@pytest.mark.parametrize("twin", WRONG_METHODS, ids=lambda t: t.__name__)
+def test_a_broken_injection_is_noticed(twin):
+    settings = WRONG_METHODS[twin]
+    check_agreement(RePaint(walk=JUMPS, **settings), TRANSCRIPTIONS[RePaint])
+    with pytest.raises(AssertionError):
+        check_agreement(twin(walk=JUMPS, **settings), TRANSCRIPTIONS[RePaint])
+
+
+def test_an_eps_that_does_not_belong_to_the_clamped_estimate_is_noticed():
+    with pytest.raises(AssertionError):
+        check_agreement(EpsOfTheUnclampedEstimate(eta=1.0, walk=trailing(20)), TRANSCRIPTIONS[Plain], CLAMPED)
+
+
+def _eps_weight_forgets_sigma(self, x0, eps, t, s, eta):
+    return self.a(s) * x0 + self.sigma(s) * eps  # right: sqrt(sigma(s)^2 - posterior_sigma^2)
+
+
+def _sigma_of_the_upper_level(self, t, s, eta):
+    return eta * math.sqrt(self.beta(t, s))  # right: times sqrt((1 - alpha_bar[s]) / (1 - alpha_bar[t]))
+
+
+def _spread_in_the_wrong_order(self, spread, t, s):
+    low, high = math.log(self.posterior_sigma(t, s, 1)), math.log(self.beta(t, s)) / 2
+    return torch.exp(high + (spread + 1) / 2 * (low - high)) if s else 0.0  # right: from low to high
+
+
+def _jump_without_the_square_root(self, x_t, t, s, noise):
+    r = float(self.alpha_bar[s] / self.alpha_bar[t])
+    return r * x_t + math.sqrt(1 - r) * noise  # right: sqrt(r)
+
+
+WRONG_FORMULAS = {
+    "mean": (_eps_weight_forgets_sigma, Plain(eta=1.0, walk=trailing(20)), DENOISER),
+    "posterior_sigma": (_sigma_of_the_upper_level, Plain(eta=1.0, walk=trailing(20)), DENOISER),
+    "learned_sigma": (_spread_in_the_wrong_order, Plain(eta=1.0, walk=trailing(20)), SPREAD),
+    "renoised": (_jump_without_the_square_root, RePaint(walk=JUMPS), DENOISER),
+}
+
+
+@pytest.mark.parametrize("formula", WRONG_FORMULAS)
+def test_a_broken_formula_is_noticed(formula):
+    wrong, method, denoiser = WRONG_FORMULAS[formula]
+    with mock.patch.object(NoiseSchedule, formula, wrong), pytest.raises(AssertionError):
+        check_agreement(method, TRANSCRIPTIONS[type(method)], denoiser)
+
+
+def test_a_move_without_its_fresh_noise_is_noticed():
+    def move(self, p, t, s, eta=0.0):
+        return self.schedule.mean(p.x0, p.eps, t, s, eta)  # right: + sigma noise
+
+    with mock.patch.object(Context, "move", move), pytest.raises(AssertionError):
+        check_agreement(Plain(eta=1.0, walk=trailing(20)), TRANSCRIPTIONS[Plain])
