@@ -20,7 +20,8 @@ class Noise:
 
     def draw(self, stream: str, shape: Sequence[int]) -> Tensor:
         """`(B, *shape)` for the B pictures of the batch."""
-        return torch.stack([torch.randn(tuple(shape), generator=self._generator(i, stream), dtype=self.dtype) for i in range(len(self.seeds))])
+        generators = (self._generator(i, stream) for i in range(len(self.seeds)))
+        return torch.stack([torch.randn(tuple(shape), generator=g, dtype=self.dtype) for g in generators])
 
     def pick(self, index: Sequence[int]) -> "Noise":
         """Fresh noise for some of the pictures, as if they had been asked for alone."""

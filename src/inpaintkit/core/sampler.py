@@ -43,8 +43,15 @@ class Prediction:
 class Denoiser(Protocol):
     """A network wrapped so that it returns the clean picture."""
 
-    schedule: NoiseSchedule
-    clamp: bool
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The schedule the network was trained with."""
+        ...
+
+    @property
+    def clamp(self) -> bool:
+        """Whether x0 is bounded to [-1, 1]."""
+        ...
 
     def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
         """(x0 before clamping, spread or None) for x `(B, C, H, W)` at level t in 1..T."""
@@ -89,9 +96,9 @@ class Context:
         mean = self.schedule.mean(p.x0, p.eps, t, s, eta)
         if eta == 0 or s == 0:
             return mean
-        learned = p.spread is not None and eta == 1
-        sigma = self.schedule.learned_sigma(p.spread, t, s) if learned and p.spread is not None else self.schedule.posterior_sigma(t, s, eta)
-        return mean + sigma * self.noise_like("move", mean)
+        if p.spread is not None and eta == 1:
+            return mean + self.schedule.learned_sigma(p.spread, t, s) * self.noise_like("move", mean)
+        return mean + self.schedule.posterior_sigma(t, s, eta) * self.noise_like("move", mean)
 
     def renoise(self, state: State, s: int) -> State:
         """Up to the noisier level s (a jump)."""

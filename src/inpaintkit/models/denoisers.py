@@ -16,7 +16,7 @@ from inpaintkit.models.unet import Network, multiple
 
 @dataclass
 class Calls:
-    """Evaluations of the network, per picture."""
+    """Evaluations of the network: one for each picture, or window of one, at each call."""
 
     forward: int = 0
     backward: int = 0
@@ -60,7 +60,7 @@ class NetworkDenoiser:
         """(x0, spread or None) for x `(B, C, H, W)`, H and W multiples of `multiple`, at level t in 1..T."""
         if not 1 <= t <= self.schedule.T:
             raise ValueError(f"a network predicts at levels 1..{self.schedule.T}, not {t}")
-        self.calls.forward += 1
+        self.calls.forward += len(x)
         known = torch.zeros_like(x[:, :1]) if self.known is None else self.known
         picture = torch.zeros_like(x) if self.picture is None else self.picture
         parts = [self._network(t, *chunk) for chunk in _chunks((x, known, picture), self.micro_batch)]

@@ -48,7 +48,7 @@ class NetworkConfig(Settings):
     """Side of the pictures it was trained on, pixels."""
     largest: Annotated[int, Field(ge=1)] = 256
     """Longest side of a window it is run on in one piece, pixels."""
-    default_method: dict[str, Any] = field(default_factory=lambda: {"name": "ddnm"})
+    default_method: dict[str, Any] = field(default_factory=lambda: {"name": "ddim"})
     """Name and fields of the method used when none is asked for."""
 
 
@@ -72,8 +72,7 @@ class Network(nn.Module):
     @staticmethod
     def _inputs(condition: Condition, x_t: Tensor, known: Tensor, picture: Tensor) -> list[Tensor]:
         mask = known if condition.mask_one == "known" else 1 - known
-        picture = torch.where(known > 0, picture, 0)  # whatever it holds in the hole, NaN too
-        colors = pushpull(picture, known) if condition.fill == "pushpull" else picture * known
+        colors = pushpull(picture, known) if condition.fill == "pushpull" else torch.where(known > 0, picture, 0)
         parts = {"x_t": x_t, "mask": mask.expand(-1, condition.mask_channels, -1, -1), "colors": colors}
         return [parts[name] for name in condition.order]
 
@@ -101,9 +100,10 @@ def pushpull(picture: Tensor, known: Tensor) -> Tensor:
     picture `(B, C, H, W)`, known `(B, 1, H, W)`; known values are kept, nothing known gives 0. An input to the network
     only, never an output (after the pull-push pyramid of Gortler et al. 1996, The Lumigraph, section 3.4).
     """
-    if min(picture.shape[2:]) == 1 and max(picture.shape[2:]) == 1:
-        return torch.where(known > 0, picture, 0)
+    picture = torch.where(known > 0, picture, 0)  # whatever it holds elsewhere, NaN too
+    if max(picture.shape[2:]) == 1:
+        return picture
     share = F.avg_pool2d(known, 2, ceil_mode=True, count_include_pad=False)
-    mean = F.avg_pool2d(picture * known, 2, ceil_mode=True, count_include_pad=False) / share.clamp(min=1e-6)
+    mean = F.avg_pool2d(picture, 2, ceil_mode=True, count_include_pad=False) / share.clamp(min=1e-6)
     coarse = pushpull(mean, (share > 0).to(known.dtype))
-    return known * picture + (1 - known) * F.interpolate(coarse, picture.shape[2:], mode="bilinear", align_corners=False)
+    return picture + (1 - known) * F.interpolate(coarse, picture.shape[2:], mode="bilinear", align_corners=False)

@@ -174,7 +174,7 @@ class Inpainter:
             "seed": seed,
             "variants": variants,
             "steps": method.walk.steps,
-            "nfe": job.denoiser.calls.forward,
+            "nfe": job.denoiser.calls.forward // variants,
             "windows": [{"box": list(region.box), "scales": list(region.scales)} for region in planned],
             "hole_fraction": float(hole.mean()),
             "seconds": round(job.seconds, 4),
