@@ -12,4 +12,36 @@ Conventions, stated here once and repeated nowhere:
 * A picture never depends on its batch mates: the network is called with a fixed, padded micro-batch.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inpaintkit.core.walk import Walk
+    from inpaintkit.data.masks import MASKS
+    from inpaintkit.methods import METHODS
+    from inpaintkit.methods.plain import Plain
+    from inpaintkit.methods.repaint import RePaint
+    from inpaintkit.models.catalog import MODELS
+    from inpaintkit.pipeline.fill import Inpainter, Options
+
 __version__ = "0.1.0"
+
+# Public names are imported when they are first asked for, so that `import inpaintkit` costs nothing.
+_LAZY = {
+    "Inpainter": "inpaintkit.pipeline.fill",
+    "Options": "inpaintkit.pipeline.fill",
+    "Plain": "inpaintkit.methods.plain",
+    "RePaint": "inpaintkit.methods.repaint",
+    "Walk": "inpaintkit.core.walk",
+    "METHODS": "inpaintkit.methods",
+    "MODELS": "inpaintkit.models.catalog",
+    "MASKS": "inpaintkit.data.masks",
+}
+__all__ = ["MASKS", "METHODS", "MODELS", "Inpainter", "Options", "Plain", "RePaint", "Walk"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'inpaintkit' has no attribute {name!r}; it has {', '.join(_LAZY)}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name]), name)

@@ -79,7 +79,8 @@ def read_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
             for key, name in stored.items():
                 if (kind := file.get_slice(name).get_dtype()) not in FLOATS:
                     raise BadInput(f"{path}: {key[:80]} is {kind}; floating-point weights are needed")
-            tensors = {key: file.get_tensor(name).float() for key, name in stored.items()}
+            # copied: in the file's memory map they lie unaligned, which changes the last bits of what kernels compute
+            tensors = {key: file.get_tensor(name).to(torch.float32, copy=True) for key, name in stored.items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise BadInput(f"{path}: not a complete safetensors file ({error}); get it again") from None
     for key, tensor in tensors.items():

@@ -207,7 +207,11 @@ class _Job:
         alike: dict[Any, list[Region]] = defaultdict(list)
         for region in planned:
             alike[region.size, region.scales].append(region)
-        batches = [group[i : i + AT_ONCE] for group in alike.values() for i in range(0, len(group), AT_ONCE)]
+        batches = [
+            group[i : i + n]
+            for group, n in ((group, self.at_once(group[0], len(seeds))) for group in alike.values())
+            for i in range(0, len(group), n)
+        ]
         self.total = sum(len(self.walk(scale != batch[0].scales[0])) - 1 for batch in batches for scale in batch[0].scales)
         for batch in batches:
             parts = [_cut(picture, hole, region.box) for region in batch]
@@ -220,6 +224,11 @@ class _Job:
                 box = regions.clipped(region.box, picture.size)
                 left, top = box[0] - region.box[0], box[1] - region.box[1]
                 yield box, values[:, :, top : top + box[3] - box[1], left : left + box[2] - box[0]]
+
+    def at_once(self, region: Region, variants: int) -> int:
+        """How many regions like this one are sampled together. A tiled region goes alone: its windows follow its own hole."""
+        tiled = max(region.size) > self.denoiser.network.config.largest
+        return 1 if tiled else max(1, AT_ONCE // variants)
 
     def walk(self, finer: bool) -> list[int]:
         return self._at(finer).walk.times(self.denoiser.schedule)
