@@ -28,9 +28,13 @@ def unet(inputs: int = 3, outputs: int = 3, seed: int = 0, **other: Any) -> UNet
         return UNet2DModel(**(UNET | {"in_channels": inputs, "out_channels": outputs} | other)).eval().requires_grad_(False)
 
 
-def network(condition: Condition | None = TOLD, spread: bool = False, seed: int = 0, unet_other: dict[str, Any] | None = None, **config: Any) -> Network:
+def network(
+    condition: Condition | None = TOLD, spread: bool = False, seed: int = 0, unet_other: dict[str, Any] | None = None, **config: Any
+) -> Network:
     """A tiny network of a config, the channels counted from it."""
-    values = NetworkConfig(**({"prediction": "x0", "size": 16, "largest": 64, "default_method": {"name": "plain"}} | config), condition=condition)
+    values = NetworkConfig(
+        **({"prediction": "x0", "size": 16, "largest": 64, "default_method": {"name": "plain"}} | config), condition=condition
+    )
     area = values.patch**2
     inputs = 3 if condition is None else 6 + condition.mask_channels
     return Network(unet(inputs * area, (6 if spread else 3) * area, seed, **(unet_other or {})), values).eval()

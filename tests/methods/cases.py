@@ -8,8 +8,8 @@ from torch import Tensor
 from inpaintkit.core.sampler import Method
 from inpaintkit.core.schedule import NoiseSchedule
 from inpaintkit.core.walk import Walk
-from inpaintkit.methods import METHODS
-from oracle import HOLES, Exact, clipped_cosine, waves
+from inpaintkit.evaluate.oracle import HOLES, Exact, clipped_cosine, waves
+from inpaintkit.methods import ILVR, METHODS
 
 PRIOR = waves()
 SCHEDULE = clipped_cosine()
@@ -22,7 +22,8 @@ SEEDS = (11, 22, 33, 44)
 def short(method: Method) -> Method:
     """The method as it stands in the table, on a walk of 20 levels (its jumps kept, but fewer)."""
     walk = method.walk
-    return replace(method, walk=replace(walk, steps=20, jump_length=min(walk.jump_length, 4), jump_n_sample=min(walk.jump_n_sample, 3)))
+    method = replace(method, walk=replace(walk, steps=20, jump_length=min(walk.jump_length, 4), jump_n_sample=min(walk.jump_n_sample, 3)))
+    return replace(method, range_t=4) if isinstance(method, ILVR) else method
 
 
 SHORT = {name: short(method) for name, method in METHODS.items()}

@@ -12,19 +12,45 @@ import torch
 from inpaintkit.core.noise import Noise
 from inpaintkit.core.sampler import Context, State
 from inpaintkit.core.schedule import NoiseSchedule
-from inpaintkit.methods import METHODS, Plain, RePaint
-from methods.cases import CLAMPED, DENOISER, KNOWN, SCHEDULE, SEEDS, SHORT, SPREAD, Y, trailing
+from inpaintkit.evaluate.oracle import trajectory
+from inpaintkit.methods import DDNM, DPS, ILVR, METHODS, CoPaint, Plain, RePaint
+from methods.cases import CLAMPED, DENOISER, KNOWN, PRIOR, SCHEDULE, SEEDS, SHORT, SPREAD, Y, trailing
 from methods.transcriptions import TRANSCRIPTIONS
-from oracle import trajectory
 
 TOLERANCE = 1e-10  # float64 rounds at 1e-16; a few hundred moves, each amplified by at most 1 / sigma(1) = 100, stay well below
 
 
-def transcribed(method, transcription, denoiser=DENOISER):
-    def denoise(x, t):
-        x0, spread = denoiser(torch.from_numpy(x), t)
-        x0 = np.clip(x0.numpy(), -1, 1) if denoiser.clamp else x0.numpy()
+class Denoise:
+    """The network for a transcription: numpy in, numpy out, its slope from the mixture's closed form (not from torch)."""
+
+    def __init__(self, denoiser):
+        self.denoiser, self.clamp = denoiser, denoiser.clamp
+
+    def __call__(self, x, t):
+        x0, spread = self.denoiser(torch.from_numpy(x), t)
+        x0 = np.clip(x0.numpy(), -1, 1) if self.clamp else x0.numpy()
         return x0, None if spread is None else spread.numpy()
+
+    def pulled_back(self, x, t, v):
+        """d E[x0 | x] / d x = a / sigma^2 Cov[x0 | x] (appendix A), Cov from the components' means and covariances."""
+        a, sigma = SCHEDULE.a(t), SCHEDULE.sigma(t)
+        weights, means, covs = (part.numpy() for part in (PRIOR.weights[0], PRIOR.means[0], PRIOR.covs))
+        out = np.empty_like(v)
+        for i, (row, w) in enumerate(zip(x.reshape(len(x), -1), v.reshape(len(v), -1), strict=True)):
+            total = a**2 * covs + sigma**2 * np.eye(PRIOR.n)
+            gains, apart = a * covs @ np.linalg.inv(total), row - a * means
+            logs = np.log(weights) - 0.5 * (np.einsum("ki,kij,kj->k", apart, np.linalg.inv(total), apart) + np.linalg.slogdet(total)[1])
+            share = np.exp(logs - logs.max()) / np.exp(logs - logs.max()).sum()
+            says = means + np.einsum("kij,kj->ki", gains, apart)
+            x0 = share @ says
+            cov = np.einsum("k,kij->ij", share, covs - a * gains @ covs) + np.einsum("k,ki,kj->ij", share, says - x0, says - x0)
+            inside = (np.abs(x0) <= 1) if self.clamp else np.ones_like(x0)  # where x0 is cut off it has no slope
+            out[i] = (a / sigma**2 * cov @ (w * inside)).reshape(out[i].shape)
+        return out
+
+
+def transcribed(method, transcription, denoiser=DENOISER):
+    denoise = Denoise(denoiser)
 
     def draw(stream):
         return noise.draw(stream, Y.shape[1:]).numpy()
@@ -57,6 +83,20 @@ CASES = {
     "injection before, above level 5": RePaint(merge="before", range_t=5, walk=trailing(20)),
     "repaint": RePaint(walk=JUMPS),
     "repaint before": RePaint(merge="before", walk=JUMPS),
+    "ilvr everywhere": ILVR(factor=4, range_t=0, walk=trailing(12)),
+    "ilvr by cells, eta 0": ILVR(factor=2, range_t=3, lowpass="pool", eta=0.0, walk=trailing(12)),
+    "ilvr with jumps": ILVR(factor=16, range_t=0, walk=JUMPS),
+    "ddnm, all noise fresh": DDNM(renoise=1.0, walk=trailing(20)),
+    "ddnm, no noise fresh": DDNM(renoise=0.0, walk=trailing(20)),
+    "ddnm, noisy y": DDNM(sigma_y=0.1, trust=3.0, walk=trailing(20)),
+    "ddnm with jumps": DDNM(walk=JUMPS),
+    "dps with jumps": DPS(zeta=1.0, walk=JUMPS),
+    "dps, fresh noise": DPS(renoise=0.85, walk=trailing(20)),
+    "pigdm": DPS(weighting="pigdm", walk=trailing(20)),
+    "pigdm, noisy y, eta 0.5": DPS(weighting="pigdm", sigma_y=0.2, eta=0.5, walk=trailing(20)),
+    "copaint, long steps": CoPaint(lr=1.0, growth=1.05, reg=0.01, walk=trailing(8)),
+    "copaint, far too long steps": CoPaint(inner=1, lr=300.0, walk=trailing(5)),
+    "copaint with jumps, eta 1": CoPaint(inner=1, lr=0.5, eta=1.0, walk=trailing(8, jump_length=3, jump_n_sample=2)),
     "repaint eta 0, every level": RePaint(eta=0.0, walk=trailing(10, jump_length=1, jump_n_sample=4)),
 }
 

@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from inpaintkit.core.walk import Walk
-from oracle import HOLES, Bulk, Exact, Mixture, clipped_cosine, gaussian, in_hole, sliced_w2, smooth_cov, waves
+from inpaintkit.evaluate.oracle import HOLES, Bulk, Exact, Mixture, clipped_cosine, gaussian, in_hole, sliced_w2, smooth_cov, waves
 
 PRIOR, SCHEDULE = waves(), clipped_cosine()
 Y = PRIOR.sample(1, seed=5)

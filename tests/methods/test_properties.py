@@ -11,9 +11,9 @@ from inpaintkit.core.noise import Noise
 from inpaintkit.core.operators import Known, Operator
 from inpaintkit.core.sampler import begin, sample
 from inpaintkit.core.walk import Walk, moves_down
+from inpaintkit.evaluate.oracle import context, fill, trajectory
 from inpaintkit.methods import METHODS, Plain, RePaint
 from methods.cases import DENOISER, KNOWN, SCHEDULE, SEEDS, SHORT, Y, trailing
-from oracle import context, fill, trajectory
 
 ALL, NOTHING = torch.ones_like(KNOWN), torch.zeros_like(KNOWN)
 JUMPS = trailing(12, jump_length=3, jump_n_sample=3)

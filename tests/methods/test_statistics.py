@@ -11,9 +11,9 @@ import torch
 
 from inpaintkit.core.sampler import State
 from inpaintkit.core.schedule import NoiseSchedule
+from inpaintkit.evaluate.oracle import HOLES, Bulk, Exact, clipped_cosine, context, fill, gaussian, in_hole, sliced_w2, smooth_cov, waves
 from inpaintkit.methods import Plain, RePaint
 from methods.cases import trailing
-from oracle import HOLES, Bulk, Exact, clipped_cosine, context, fill, gaussian, in_hole, sliced_w2, smooth_cov, waves
 
 SCHEDULE = clipped_cosine()
 COUNT = 4000

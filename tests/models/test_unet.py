@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+import tiny
 from inpaintkit.core.settings import checked, dumped
 from inpaintkit.methods import METHODS
 from inpaintkit.models.unet import Condition, Network, NetworkConfig, channels, multiple, pushpull

@@ -1,6 +1,7 @@
 """Complete-or-absent writing: a reader sees the old file or the whole new one, never a part."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,37 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path`, complete or not at all."""
     with writing(path) as file:
         file.write(data)
+
+
+@contextmanager
+def writing_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `path` only when the block ends without an error.
+
+    It lies beside `path`, so the rename is atomic. Raises `NotWritable` when `path` exists or the system refuses.
+    """
+    path = Path(path)
+    refuse_folder(path)
+    temporary = None
+    try:
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        yield temporary
+        os.chmod(temporary, 0o777 & ~_umask())
+        os.rename(temporary, path)
+        temporary = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise NotWritable(f"{path}: {error.strerror or error}; choose a folder that can be written") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_folder(path: Path) -> None:
+    """Raise `NotWritable` when `path` exists, or the folder it would lie in does not."""
+    if path.exists() or path.is_symlink():
+        raise NotWritable(f"{path}: exists already; name a new folder")
+    if not path.absolute().parent.is_dir():
+        raise NotWritable(f"{path}: the folder {path.parent} does not exist; create it first")
 
 
 def _umask() -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 from inpaintkit.core.errors import UsageError
 from inpaintkit.core.noise import Noise
 from inpaintkit.core.operators import Operator
+from inpaintkit.core.papers import Paper
 from inpaintkit.core.schedule import NoiseSchedule
 from inpaintkit.core.settings import Settings
 from inpaintkit.core.walk import Walk
@@ -69,6 +70,8 @@ class Context:
     noise: Noise
     levels: Sequence[int]
     """Levels of the walk in rising order, `levels[0] = 0`."""
+    notes: list[str] = field(default_factory=list)
+    """What the method found worth telling the caller; each remark once."""
     first: int = field(init=False)
     """The level the walk starts at."""
 
@@ -87,9 +90,12 @@ class Context:
     def predict(self, x: Tensor, t: int) -> Prediction:
         """Ask the network. x0 is clamped when the model's config says so, and eps re-derived from the clamped x0."""
         x0, spread = self.denoiser(x, t)
-        if self.denoiser.clamp:
-            x0 = x0.clamp(-1, 1)
+        x0 = self.clamped(x0)
         return Prediction(x0, self.schedule.eps(x, x0, t), spread)
+
+    def clamped(self, x0: Tensor) -> Tensor:
+        """x0 within the bounds of the model's pictures, if they have any."""
+        return x0.clamp(-1, 1) if self.denoiser.clamp else x0
 
     def move(self, p: Prediction, t: int, s: int, eta: float = 0.0) -> Tensor:
         """x_s from a prediction at t > s: DDIM at eta = 0, the DDPM posterior at eta = 1 (then with the learned variance, if any)."""
@@ -100,6 +106,12 @@ class Context:
             return mean + self.schedule.learned_sigma(p.spread, t, s) * self.noise_like("move", mean)
         return mean + self.schedule.posterior_sigma(t, s, eta) * self.noise_like("move", mean)
 
+    def mixed(self, p: Prediction, s: int, share: float) -> Tensor:
+        """x_s from a prediction at any t > s with `share`^2 of its noise fresh: 0 = DDIM, 1 = all of it."""
+        if share == 0 or s == 0:
+            return self.schedule.noised(p.x0, s, p.eps)
+        return self.schedule.mixed(p.x0, p.eps, self.noise_like("move", p.x0), s, share)
+
     def renoise(self, state: State, s: int) -> State:
         """Up to the noisier level s (a jump)."""
         noise = self.noise_like("jump", state.x)
@@ -108,6 +120,18 @@ class Context:
     def noised(self, x0: Tensor, s: int) -> Tensor:
         """A clean picture taken to level s with fresh noise; at s = 0 the picture itself."""
         return x0 if s == 0 else self.schedule.noised(x0, s, self.noise_like("known", x0))
+
+    def conditions(self, s: int, range_t: int) -> bool:
+        """Whether a condition that counts only above `range_t` levels of the walk (0: everywhere) counts at s; notes when it never does."""
+        reached = len(self.levels) - 2  # the highest level a move can reach
+        if range_t > 0 and range_t >= reached:
+            self.note(f"range_t = {range_t}: the walk reaches levels {reached} to 0 only, so the condition never counts and any picture may come out")
+        return range_t == 0 or self.level(s) > range_t
+
+    def note(self, text: str) -> None:
+        """Tell the caller something, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def noise_like(self, stream: str, x: Tensor) -> Tensor:
         """Fresh noise `(B, C, H, W)` on x's device."""
@@ -118,6 +142,8 @@ class Context:
 class Method(Settings, ABC):
     """How to walk down. A method is a frozen dataclass with its paper's defaults and exactly one `step`."""
 
+    papers: ClassVar[tuple[Paper, ...]] = ()
+    """What to cite."""
     tells_network: ClassVar[bool] = False
     """Whether a mask-conditioned network is told the known pixels when this method runs."""
 
@@ -133,8 +159,12 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 def begin(c: Context, shape: Sequence[int], x0: Tensor | None = None) -> State:
-    """The first state: pure noise `(B, *shape)`, or a given clean picture noised to the walk's first level."""
+    """The first state: pure noise `(B, *shape)`, or a given clean picture noised to the walk's first level.
+
+    Raises `BadInput` when y is not what the operator measures of such pictures.
+    """
     noise = c.noise.draw("init", shape).to(c.y.device)
+    c.operator.check(c.y, noise.shape)
     if x0 is not None:
         return State(c.first, c.schedule.noised(x0, c.first, noise))
     if c.first < c.schedule.T and c.schedule.sigma(c.first) < 0.9:

@@ -78,6 +78,10 @@ class NoiseSchedule:
         """Mean of x_s in a move t -> s (DDIM, eq. 12; at eta = 1 the DDPM posterior mean, for any gap)."""
         return self.a(s) * x0 + math.sqrt(max(1 - float(self.alpha_bar[s]) - self.posterior_sigma(t, s, eta) ** 2, 0)) * eps
 
+    def mixed(self, x0: Tensor, eps: Tensor, noise: Tensor, s: int, share: float) -> Tensor:
+        """x_s with `share`^2 of its noise fresh and the rest eps (DiffPIR, Zhu et al. 2023, algorithm 1, zeta = share^2)."""
+        return self.noised(x0, s, share * noise + math.sqrt(1 - share**2) * eps)
+
     def learned_sigma(self, spread: Tensor, t: int, s: int) -> Tensor | float:
         """Learned standard deviation of the move t -> s, between the posterior's and beta's (Nichol and Dhariwal 2021, eq. 15)."""
         if s == 0:

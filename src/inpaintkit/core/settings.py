@@ -4,6 +4,7 @@ Without the configuration here pydantic would drop unknown keys of a dataclass s
 would ignore bounds; with it, an unknown key or a value out of bounds is one clear line.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -26,10 +27,8 @@ class Settings:
 T = TypeVar("T")
 
 
-@cache
-def adapter(cls: Any) -> TypeAdapter[Any]:
-    """The pydantic adapter of a settings class: validation, JSON schema and dumping."""
-    return TypeAdapter(cls)
+adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
+"""The pydantic adapter of a settings class: validation, JSON schema and dumping."""
 
 
 def checked(cls: type[T], values: Any) -> T:

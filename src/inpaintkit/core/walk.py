@@ -46,6 +46,8 @@ class Walk(Settings):
         """
         levels = self.levels(schedule)
         n, j = len(levels) - 1, self.jump_length
+        if self.jump_n_sample > 1 and j >= n:
+            raise UsageError(f"jump_length = {j}: a walk of {n} levels has no jump that long; use at most {n - 1}, or jump_n_sample = 1")
         jumps = dict.fromkeys(range(1, n - j + 1, j), self.jump_n_sample - 1)
         place, visited = n, [n]
         while place > 0:

@@ -85,6 +85,6 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                     if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES and (file := tar.extractfile(member)) is not None:
                         yield member.name, file.read()
         except (tarfile.TarError, EOFError) as error:
-            raise BadInput(f"{path}: not a complete tar ({error}); get it again") from None
+            raise BadInput(f"{path}: not a complete tar ({str(error).splitlines()[0]}); get it again") from None
     else:
         raise BadInput(f"{path}: no such folder or tar")

@@ -5,12 +5,16 @@ drawn continuously instead of in whole radians.
 """
 
 from collections.abc import Callable
+from difflib import get_close_matches
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
+
+from inpaintkit.core.errors import BadInput, UsageError
 
 Rng = np.random.Generator
 Mask = np.ndarray
+WORDS = ("lorem", "ipsum", "dolor", "sit", "amet", "SAMPLE", "proof", "copyright", "2026", "draft", "photo", "studio")
 
 
 def strokes(size: tuple[int, int], rng: Rng, count: tuple[int, int], length: int, width: int) -> Mask:
@@ -116,9 +120,54 @@ def scratches(size: tuple[int, int], rng: Rng) -> Mask:
     return np.array(canvas)
 
 
+def text(size: tuple[int, int], rng: Rng) -> Mask:
+    """One to four lines of words, as a watermark or caption: a twentieth to a fifth of the height tall, some of them slanted."""
+    w, h = size
+    hole = np.zeros((h, w), bool)
+    for _ in range(rng.integers(1, 5)):
+        font = ImageFont.load_default(max(8, round(h * rng.uniform(0.05, 0.2))))
+        line = " ".join(WORDS[i] for i in rng.integers(len(WORDS), size=rng.integers(1, 4)))
+        middle = rng.uniform(0.2, 0.8) * w, rng.uniform(0.1, 0.9) * h
+        canvas = Image.new("1", size)
+        ImageDraw.Draw(canvas).text(middle, line, 1, font, anchor="mm")
+        if rng.random() < 0.5:
+            canvas = canvas.rotate(rng.uniform(-30, 30), center=middle)
+        hole |= np.array(canvas)
+    return hole
+
+
 def everything(size: tuple[int, int], rng: Rng) -> Mask:
     """The whole picture: nothing is known."""
     return np.ones((size[1], size[0]), bool)
+
+
+def right_half(size: tuple[int, int], rng: Rng) -> Mask:
+    """RePaint's half: the left half is known."""
+    hole = np.zeros((size[1], size[0]), bool)
+    hole[:, size[0] // 2 :] = True
+    return hole
+
+
+def expand(size: tuple[int, int], rng: Rng) -> Mask:
+    """RePaint's expand: only the middle is known, a quarter of each side."""
+    w, h = size
+    hole = np.ones((h, w), bool)
+    hole[h // 2 - h // 8 : h // 2 + h // 8, w // 2 - w // 8 : w // 2 + w // 8] = False
+    return hole
+
+
+def alternating_lines(size: tuple[int, int], rng: Rng) -> Mask:
+    """RePaint's alternating lines: every second row is missing, the first is known."""
+    hole = np.zeros((size[1], size[0]), bool)
+    hole[1::2] = True
+    return hole
+
+
+def super_resolve(size: tuple[int, int], rng: Rng) -> Mask:
+    """RePaint's super-resolve 2x: of every 2x2 pixels the top left one is known."""
+    hole = np.ones((size[1], size[0]), bool)
+    hole[::2, ::2] = False
+    return hole
 
 
 MASKS: dict[str, Callable[[tuple[int, int], Rng], Mask]] = {
@@ -132,4 +181,28 @@ MASKS: dict[str, Callable[[tuple[int, int], Rng], Mask]] = {
     "lines": lines,
     "scratches": scratches,
     "all": everything,
+    "text": text,
+    "wide": thick,
+    "narrow": thin,
+    "right-half": right_half,
+    "expand": expand,
+    "altern-lines": alternating_lines,
+    "super-resolve": super_resolve,
 }
+REPAINT = ("wide", "narrow", "super-resolve", "altern-lines", "right-half", "expand")
+"""The six kinds of RePaint's tables (Lugmayr et al. 2022, section 5), in their order; its "Half" is `right-half`."""
+
+
+def draw(kind: str, size: tuple[int, int], seed: int) -> Mask:
+    """The mask of a kind and seed, the same on every machine; drawn again while it has no hole. `size` is (W, H).
+
+    Raises `UsageError` for an unknown kind, and `BadInput` for a size at which it never has one.
+    """
+    if kind not in MASKS:
+        close = get_close_matches(kind, MASKS, 1)
+        raise UsageError(f"{kind}: no such kind of mask; " + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(MASKS)}"))
+    rng = np.random.default_rng(seed)
+    for _ in range(100):
+        if (hole := MASKS[kind](size, rng)).any():
+            return hole
+    raise BadInput(f"{kind}: has no hole at {size[0]}x{size[1]} pixels; choose a larger size or another kind")

@@ -4,6 +4,7 @@ A file, an array or a tensor becomes a `Picture`; a window of it becomes a tenso
 window goes back into the hole only. Samples outside the hole are never converted, so they stay the original values.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -122,6 +123,20 @@ class Picture:
         (`LUMA`). `hole` is bool, (H, W) of the picture or (h, w) of the window. Alpha becomes opaque in the hole.
         Raises `ValueError` for shapes that do not fit and values that are not finite.
         """
+        return self.with_parts([(box, values)], hole)
+
+    def with_parts(self, parts: Iterable[tuple[Box, Tensor]], hole: NDArray[np.bool_]) -> "Picture":
+        """`pasted` for many windows, copying the picture once."""
+        pixels, alpha = self.pixels.copy(), None if self.alpha is None else self.alpha.copy()
+        for box, values in parts:
+            window, inside, samples = self._samples(box, values, hole)
+            pixels[window][inside] = samples
+            if alpha is not None:
+                alpha[window][inside] = self.span[1]
+        return replace(self, pixels=pixels, alpha=alpha)
+
+    def _samples(self, box: Box, values: Tensor, hole: NDArray[np.bool_]) -> tuple[tuple[slice, slice], NDArray[np.bool_], NDArray]:
+        """(window, hole inside it, samples of the hole's pixels in this picture's range and channels)."""
         window = self._window(box)
         shape = (box[3] - box[1], box[2] - box[0])
         inside = hole[window] if hole.shape == self.pixels.shape[:2] else hole
@@ -136,11 +151,7 @@ class Picture:
             filled = filled @ np.array(LUMA)[:, None]
         low, high = self.span
         samples = low + (filled.clip(-1, 1) + 1) * ((high - low) / 2)
-        pixels, alpha = self.pixels.copy(), None if self.alpha is None else self.alpha.copy()
-        pixels[window][inside] = samples.round() if pixels.dtype.kind == "u" else samples
-        if alpha is not None:
-            alpha[window][inside] = high
-        return replace(self, pixels=pixels, alpha=alpha)
+        return window, inside, samples.round() if self.pixels.dtype.kind == "u" else samples
 
     def _window(self, box: Box) -> tuple[slice, slice]:
         x0, y0, x1, y1 = box

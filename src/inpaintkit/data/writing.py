@@ -43,8 +43,8 @@ SUFFIXES = {
 }  # fmt: skip
 
 
-def default_output(path: Path, picture: Picture) -> Path:
-    """`<stem>.filled.<ext>` beside `path`: its own suffix where that format keeps every pixel, `.png` otherwise.
+def default_output(path: Path, picture: Picture, tag: str = "filled") -> Path:
+    """`<stem>.<tag>.<ext>` beside `path`: its own suffix where that format keeps every pixel, `.png` otherwise.
 
     So JPEG, lossy WebP and GIF become PNG, and a suffix that contradicts the content is corrected.
     """
@@ -56,7 +56,7 @@ def default_output(path: Path, picture: Picture) -> Path:
         suffix = path.suffix
     else:
         suffix = next(suffix for suffix, kind in SUFFIXES.items() if kind == picture.format)
-    return path.with_name(f"{path.stem}.filled{suffix if _obstacle(picture, SUFFIXES[suffix.lower()]) is None else '.png'}")
+    return path.with_name(f"{path.stem}.{tag}{suffix if _obstacle(picture, SUFFIXES[suffix.lower()]) is None else '.png'}")
 
 
 def check_output(picture: Picture, path: Path, overwrite: bool = False) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from inpaintkit.core import papers
 from inpaintkit.core.sampler import Context, Method, State
 from inpaintkit.core.walk import Walk
 
@@ -17,6 +18,7 @@ class Plain(Method):
     a picture of its own.
     """
 
+    papers: ClassVar = (papers.DDIM,)
     tells_network: ClassVar[bool] = True
 
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -1,12 +1,13 @@
 """Known-region injection: the replacement method, and RePaint, which walks it with jumps."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from inpaintkit.core import papers
 from inpaintkit.core.errors import UsageError
 from inpaintkit.core.sampler import Context, Method, State
 from inpaintkit.core.walk import Walk
@@ -20,6 +21,8 @@ class RePaint(Method):
     With jumps in the walk this is RePaint; without them it is the replacement method of Song et al. 2021 (appendix I.2),
     whose bias does not vanish with more steps.
     """
+
+    papers: ClassVar = (papers.REPAINT, papers.SCORE_SDE, papers.DDPM, papers.DDIM)
 
     eta: Annotated[float, Field(ge=0, le=1)] = 1.0
     """0 = DDIM moves ... 1 = DDPM moves, with the learned variance where the network has one."""
@@ -43,7 +46,7 @@ class RePaint(Method):
     def merged(self, x: Tensor, t: int, c: Context) -> Tensor:
         known = c.operator.known()
         if known is None:
-            raise UsageError(f"repaint needs known pixels; {type(c.operator).__name__} has none, use ddnm")
-        if self.range_t > 0 and c.level(t) <= self.range_t:
+            raise UsageError(f"repaint needs known pixels; {type(c.operator).__name__} measures something else, use ddnm")
+        if not c.conditions(t, self.range_t):
             return x
         return torch.where(known > 0, c.noised(c.y, t), x)  # y may hold anything in the hole, NaN too

@@ -1,4 +1,4 @@
-"""Models by name: the bundled ones, a folder, or a hub id (which contains a slash)."""
+"""Models by name: the bundled ones, a folder, a file of guided-diffusion's family, or a hub id (which contains a slash)."""
 
 import json
 from dataclasses import dataclass
@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 
 from inpaintkit.core.errors import BadInput, UsageError
+from inpaintkit.core.files import refuse_folder, writing_folder
 from inpaintkit.core.schedule import NoiseSchedule
-from inpaintkit.models.checkpoints import WEIGHTS, load_folder
+from inpaintkit.models import foreign
+from inpaintkit.models.checkpoints import load_folder, save_folder
 from inpaintkit.models.unet import Network
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -17,6 +19,7 @@ MODELS: dict[str, str] = {
     "photo-64": "natural photos, mask-conditioned, also unconditional; the default",
 }
 DEFAULT = "photo-64"
+SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -30,31 +33,50 @@ class Model:
 
 
 def locate(name: str) -> Path:
-    """The folder of a bundled name, a path, or a hub id in the local hub cache or fetched from the hub.
+    """The folder of a bundled name, a path, or a hub id in the local hub cache or fetched from the hub; or the file at a path.
 
-    Raises `UsageError` for an unknown name and `BadInput` for something that is not a model folder.
+    Raises `UsageError` for an unknown name and `BadInput` for a hub id that gives no model.
     """
     if name in MODELS:
         return ASSETS / name
     path = Path(name)
-    if path.is_dir():
+    if path.is_dir() or path.is_file():
         return path
-    if path.exists():
-        raise BadInput(f"{name}: is a file; give the model folder that holds config.json and {WEIGHTS}")
+    if path.suffix in SUFFIXES:
+        raise UsageError(f"{name}: no such file")
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _hub(name)
-    raise UsageError(f"{name}: no such model; bundled are {', '.join(MODELS)}, else give a folder or a hub id such as owner/name")
+    raise UsageError(f"{name}: no such model; bundled are {', '.join(MODELS)}, else give a folder, a file, or a hub id such as owner/name")
 
 
-def load(name: str | Path) -> Model:
-    """Load and check a model. Raises `UsageError` or `BadInput`, one line."""
+def load(name: str | Path, config: Path | None = None) -> Model:
+    """Load and check a model. Raises `UsageError` or `BadInput`, one line.
+
+    config: for a file, what its weights cannot say (`foreign.GuidedDiffusion` as JSON); published files need none.
+    """
     name = str(name)
     folder = locate(name)
+    if folder.is_file():
+        return Model(name, *foreign.load_file(folder, config))
+    if config is not None:
+        raise UsageError(f"{name}: is a model folder, which has its configuration inside; leave --config away")
     network, schedule, digest = load_folder(folder)
     sums = ASSETS / "SHA256.json"
     if name in MODELS and sums.is_file() and json.loads(sums.read_text()).get(name) != digest:
         raise BadInput(f"{folder}: the bundled weights are damaged (their checksum differs); install inpaintkit again")
     return Model(name, network, schedule, digest)
+
+
+def convert(source: str, folder: Path, config: Path | None = None) -> Model:
+    """Write the model `source` (all that `load` takes) as a new model folder, complete or not at all.
+
+    Raises `NotWritable` when the folder exists, and what `load` raises.
+    """
+    refuse_folder(folder)
+    model = load(source, config)
+    with writing_folder(folder) as temporary:
+        save_folder(temporary, model.network, model.schedule, foreign.card(source, model.sha256, model.network))
+    return model
 
 
 def bfloat16_is_fast(device: torch.device) -> bool:
@@ -69,7 +91,11 @@ def _hub(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*/*.json", "*/*.safetensors"]))
+        folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*/*.json", "*/*.safetensors"]))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise BadInput(f"{name}: no such folder, and the hub gave nothing ({first}); check the id and the connection") from None
+    if not any(folder.rglob("*.safetensors")):
+        how = f"UNet2DModel.from_pretrained({name!r}).save_pretrained(FOLDER) with diffusers, and scheduler_config.json beside it"
+        raise BadInput(f"{name}: the hub has no safetensors weights of it, and pickles (.bin) can hold code; make a folder: {how}")
+    return folder

@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,14 +23,15 @@ from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.files import write_bytes
 from inpaintkit.core.schedule import NoiseSchedule, from_config
 from inpaintkit.core.settings import checked, dumped
+from inpaintkit.models.tensors import FLOATS
 from inpaintkit.models.unet import Network, NetworkConfig, channels, multiple, settings
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 MAX_JSON = 1 << 20
 MAX_BLOCKS = 64  # resolutions, and layers in each: a config may not ask for a network that takes minutes to lay out
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
-FLOATS = ("F16", "BF16", "F32", "F64")
 RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # attention, in folders written before 2023
+T = TypeVar("T")
 
 
 def load_folder(folder: Path) -> tuple[Network, NoiseSchedule, str]:
@@ -40,7 +41,7 @@ def load_folder(folder: Path) -> tuple[Network, NoiseSchedule, str]:
     if latent := [name for name in ("vae", "vqvae") if (folder / name).is_dir()]:
         raise BadInput(f"{folder}: holds a {latent[0]}: its network works on compressed pictures; use one that works on pixels")
     scheduler = _scheduler_config(folder)
-    network = _build(unet_folder, _network_config(folder, unet_folder, scheduler))
+    network = build(unet_folder / "config.json", read_json(unet_folder / "config.json"), _network_config(folder, unet_folder, scheduler))
     weights = unet_folder / WEIGHTS
     network.unet.load_state_dict(read_weights(weights, network.unet.state_dict()), assign=True)
     return network.eval().requires_grad_(False), from_config(scheduler, str(folder)), sha256(weights)
@@ -69,7 +70,8 @@ def read_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a safetensors file as float32, when exactly those expected, with their shapes, and finite."""
     if not path.is_file():
         pickled = sorted(p.name for p in path.parent.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"))
-        hint = f"{pickled[0]} is a pickle and can hold code; convert it to safetensors" if pickled else "the folder is incomplete"
+        how = "write it anew with diffusers: UNet2DModel.from_pretrained(FOLDER).save_pretrained(NEW)"
+        hint = f"{pickled[0]} is a pickle and can hold code; {how}" if pickled else "the folder is incomplete"
         raise BadInput(f"{path}: no such file; {hint}")
     try:
         with safe_open(path, "pt") as file:
@@ -109,13 +111,14 @@ def _renamed(key: str) -> str:
     return re.sub(r"(attentions\.\d+)\.(query|key|value|proj_attn)\.", lambda m: f"{m[1]}.{RENAMED[m[2]]}.", key)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object a small JSON file holds. Raises `BadInput`."""
     try:
         if path.stat().st_size > MAX_JSON:
             raise BadInput(f"{path}: larger than {MAX_JSON} bytes; this is no configuration file")
         values = json.loads(path.read_text())
     except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}; a model folder needs it") from None
+        raise BadInput(f"{path}: {error.strerror}; it is needed") from None
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not valid JSON ({error})") from None
     if not isinstance(values, dict):
@@ -126,7 +129,7 @@ def _json(path: Path) -> dict[str, Any]:
 def _scheduler_config(folder: Path) -> dict[str, Any]:
     for path in (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json"):
         if path.is_file():
-            return _json(path)
+            return read_json(path)
     raise BadInput(f"{folder}: no scheduler_config.json; without it the noise levels of the network are unknown")
 
 
@@ -135,30 +138,30 @@ def _network_config(folder: Path, unet_folder: Path, scheduler: dict[str, Any]) 
     if prediction is None:
         raise BadInput(f"{folder}: prediction_type {scheduler['prediction_type']!r} is not known; use {', '.join(PREDICTIONS)}")
     if (folder / "inpaintkit.json").is_file():
-        config = _checked(folder / "inpaintkit.json", _json(folder / "inpaintkit.json"))
+        config = checked_config(NetworkConfig, folder / "inpaintkit.json", read_json(folder / "inpaintkit.json"))
         if config.prediction != prediction:
             raise BadInput(f"{folder}: inpaintkit.json says the network predicts {config.prediction}, the scheduler says {prediction}")
         return config
-    size = _json(unet_folder / "config.json").get("sample_size") or 64
+    size = read_json(unet_folder / "config.json").get("sample_size") or 64
     side = size[0] if isinstance(size, list) and size else size
     values = {"prediction": prediction, "clamp": bool(scheduler.get("clip_sample", True)), "size": side}
-    config = _checked(unet_folder / "config.json", values)
+    config = checked_config(NetworkConfig, unet_folder / "config.json", values)
     return replace(config, largest=-(-config.size // 64) * 64)
 
 
-def _checked(path: Path, values: dict[str, Any]) -> NetworkConfig:
+def checked_config(cls: type[T], path: Path, values: dict[str, Any]) -> T:
+    """The settings class `cls` of what the file `path` says. Raises `BadInput`, naming the file."""
     try:
-        return checked(NetworkConfig, values)
+        return checked(cls, values)
     except UsageError as error:
         raise BadInput(f"{path}: {error}") from None
 
 
-def _build(unet_folder: Path, config: NetworkConfig) -> Network:
-    """The empty network, without allocating memory: a hostile config costs nothing before its weights are compared."""
+def build(path: Path, values: dict[str, Any], config: NetworkConfig) -> Network:
+    """The empty network of a `UNet2DModel` configuration, without allocating memory: a hostile one costs nothing before
+    the weights are compared. Raises `BadInput`, naming the file `path` that asked for it."""
     from diffusers import UNet2DModel
 
-    path = unet_folder / "config.json"
-    values = _json(path)
     if (name := values.get("_class_name", "UNet2DModel")) != "UNet2DModel":
         raise BadInput(f"{path}: a {str(name)[:80]}; only UNet2DModel networks can be read")
     known = set(inspect.signature(UNet2DModel.__init__).parameters) - {"self"}
@@ -168,16 +171,35 @@ def _build(unet_folder: Path, config: NetworkConfig) -> Network:
     layers, blocks = arguments.get("layers_per_block"), arguments.get("block_out_channels")
     if (isinstance(layers, int) and layers > MAX_BLOCKS) or (isinstance(blocks, list) and len(blocks) > MAX_BLOCKS):
         raise BadInput(f"{path}: asks for more than {MAX_BLOCKS} blocks, or layers in one; this is no usable network")
-    if arguments.get("num_class_embeds") is not None or arguments.get("class_embed_type") is not None:
-        raise BadInput(f"{path}: the network needs class labels, which are not supported; use an unconditional one")
+    if arguments.get("class_embed_type") is not None:
+        raise BadInput(f"{path}: class_embed_type = {str(arguments['class_embed_type'])[:80]!r} is not supported; only num_class_embeds is")
     try:
         with torch.device("meta"):
-            network = Network(UNet2DModel(**arguments), config)  # type: ignore[arg-type]
+            network = Network(_adapted(UNet2DModel(**arguments), config), config)
     except Exception as error:  # the config is foreign input, and diffusers raises whatever its parts raise
         said = (str(error).splitlines() or [""])[0][:120]
         raise BadInput(f"{path}: no network can be built from it ({type(error).__name__}: {said})") from None
     _compare_channels(path, network)
     return network
+
+
+def _adapted(unet: Any, config: NetworkConfig) -> Any:
+    """What `UNet2DModel`'s own configuration cannot say: heads whose number is the same at every width, and a width of the
+    time embedding that is not that of the first level. Raises `ValueError`."""
+    from diffusers.models.attention_processor import Attention
+    from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+
+    if (heads := config.heads) is not None:
+        for layer in (layer for layer in unet.modules() if isinstance(layer, Attention)):
+            if layer.inner_dim % heads:
+                raise ValueError(f"{heads} heads do not divide {layer.inner_dim} channels")
+            layer.heads, layer.scale = heads, (layer.inner_dim // heads) ** -0.5
+    if config.time_channels:
+        if unet.config.time_embedding_type != "positional":
+            raise ValueError("time_channels belongs to a positional time embedding")
+        unet.time_proj = Timesteps(config.time_channels, unet.config.flip_sin_to_cos, unet.config.freq_shift)
+        unet.time_embedding = TimestepEmbedding(config.time_channels, unet.time_embedding.linear_2.out_features)
+    return unet
 
 
 def _compare_channels(path: Path, network: Network) -> None:

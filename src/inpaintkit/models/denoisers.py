@@ -5,9 +5,11 @@ The network of the field counts time from 0, ours counts levels from 1: the one 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from inpaintkit.core.sampler import Denoiser
 from inpaintkit.core.schedule import NoiseSchedule
@@ -37,6 +39,10 @@ class NetworkDenoiser:
     """`(B, 1, H, W)`, 1 = known, of a told network; None: it is told that nothing is known."""
     picture: Tensor | None = None
     """`(B, C, H, W)`, read only where known."""
+    labels: Tensor | None = None
+    """`(S,)` classes for a class-conditional network; a batch holds a whole number of S pictures in this order."""
+    frugal: bool = False
+    """Where a gradient is asked for: keep the activations of one micro-batch only, and compute them again on the way back."""
     calls: Calls = field(default_factory=Calls)
 
     @property
@@ -60,11 +66,13 @@ class NetworkDenoiser:
         """(x0, spread or None) for x `(B, C, H, W)`, H and W multiples of `multiple`, at level t in 1..T."""
         if not 1 <= t <= self.schedule.T:
             raise ValueError(f"a network predicts at levels 1..{self.schedule.T}, not {t}")
-        self.calls.forward += len(x)
         known = torch.zeros_like(x[:, :1]) if self.known is None else self.known
         picture = torch.zeros_like(x) if self.picture is None else self.picture
-        parts = [self._network(t, *chunk) for chunk in _chunks((x, known, picture), self.micro_batch)]
-        out = torch.cat(parts)[: len(x)].to(x.dtype)
+        labels = () if self.labels is None else (self.labels.repeat(len(x) // len(self.labels)),)
+        call = self._again if self.frugal and torch.is_grad_enabled() else self._network
+        chunks = _chunks((x, known, picture, *labels), self.micro_batch)
+        counts = [min(self.micro_batch, len(x) - i * self.micro_batch) for i in range(len(chunks))]
+        out = torch.cat([call(count, t, *chunk) for count, chunk in zip(counts, chunks, strict=True)])[: len(x)].to(x.dtype)
         value, spread = out.split(x.shape[1], 1) if out.shape[1] == 2 * x.shape[1] else (out, None)
         match self.network.config.prediction:
             case "x0":
@@ -74,11 +82,22 @@ class NetworkDenoiser:
             case _:
                 return self.schedule.x0_from_v(x, value, t), spread
 
-    def _network(self, t: int, x: Tensor, known: Tensor, picture: Tensor) -> Tensor:
+    def _again(self, *call: Any) -> Tensor:
+        with set_checkpoint_early_stop(False):  # a whole evaluation, as it is counted
+            out = checkpoint(self._network, *call, use_reentrant=False, preserve_rng_state=False)
+        assert isinstance(out, Tensor)
+        return out
+
+    def _network(self, count: int, t: int, x: Tensor, known: Tensor, picture: Tensor, *labels: Tensor) -> Tensor:
+        """One call of the network; `count` of the pictures are not padding."""
+        self.calls.forward += count
         weights = next(self.network.parameters())
         time = torch.full((len(x),), t - 1, device=weights.device)
         inputs = [part.to(weights.device, weights.dtype) for part in (x, known, picture)]
-        return self.network(inputs[0], time, *inputs[1:]).to(x.device)
+        out = self.network(inputs[0], time, *inputs[1:], *(part.to(weights.device) for part in labels))
+        if out.requires_grad:
+            out.register_hook(lambda _: setattr(self.calls, "backward", self.calls.backward + count))
+        return out.to(x.device)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,12 @@ class NetworkConfig(Settings):
     """Side of the pictures it was trained on, pixels."""
     largest: Annotated[int, Field(ge=1)] = 256
     """Longest side of a window it is run on in one piece, pixels."""
+    heads: Annotated[int, Field(ge=1)] | None = None
+    """Attention heads at every width; None: as many as `attention_head_dim` of the U-Net's configuration gives."""
+    time_channels: Annotated[int, Field(ge=2)] | None = None
+    """Width of the time embedding's input, when it is not that of the first level."""
+    time_scale: Annotated[float, Field(gt=0)] = 1.0
+    """The network is told the time times this (improved-diffusion: 1000 / T)."""
     default_method: dict[str, Any] = field(default_factory=lambda: {"name": "ddim"})
     """Name and fields of the method used when none is asked for."""
 
@@ -59,15 +65,18 @@ class Network(nn.Module):
         super().__init__()
         self.unet, self.config = unet, config
 
-    def forward(self, x_t: Tensor, time: Tensor, known: Tensor, picture: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, time: Tensor, known: Tensor, picture: Tensor, labels: Tensor | None = None) -> Tensor:
         """Raw output `(B, C or 2C, H, W)`.
 
         x_t and picture are `(B, C, H, W)`, known `(B, 1, H, W)` with 1 = known (all 0: nothing known), time `(B,)` the
-        network's own index. H and W must be multiples of `multiple(network)`. picture is read only where known.
+        network's own index. H and W must be multiples of `multiple(network)`. picture is read only where known. labels
+        `(B,)` are the classes of a class-conditional network.
         """
         parts = [x_t] if self.config.condition is None else self._inputs(self.config.condition, x_t, known, picture)
         x = F.pixel_unshuffle(torch.cat(parts, 1), self.config.patch)
-        return F.pixel_shuffle(self.unet(x, time).sample, self.config.patch)
+        time = time if self.config.time_scale == 1 else time * self.config.time_scale
+        told = {} if labels is None else {"class_labels": labels}
+        return F.pixel_shuffle(self.unet(x, time, **told).sample, self.config.patch)
 
     @staticmethod
     def _inputs(condition: Condition, x_t: Tensor, known: Tensor, picture: Tensor) -> list[Tensor]:
@@ -87,6 +96,11 @@ def channels(network: Network) -> int:
     """Channels of the pictures it makes: 3, but for unconditional networks of other things."""
     config = network.config
     return 3 if config.condition is not None else settings(network)["in_channels"] // config.patch**2
+
+
+def classes(network: Network) -> int:
+    """Classes of a class-conditional network; 0 = it takes no label."""
+    return settings(network).get("num_class_embeds") or 0
 
 
 def multiple(network: Network) -> int:

@@ -1,5 +1,6 @@
 """Filling the hole of a picture: `Inpainter`, the call everything else goes through."""
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +20,13 @@ from inpaintkit.core.sampler import Context, Denoiser, Method, State, begin, sam
 from inpaintkit.core.settings import Settings, checked, dumped
 from inpaintkit.data.images import Picture, check_hole, known_from_hole, read_mask, to_picture
 from inpaintkit.methods import METHODS
+from inpaintkit.methods.gradient import GradientMethod
+from inpaintkit.methods.ilvr import ILVR
 from inpaintkit.models import catalog
 from inpaintkit.models.denoisers import Calls, NetworkDenoiser, Tiled, crops
+from inpaintkit.models.unet import channels, classes
 from inpaintkit.pipeline import regions, seam
+from inpaintkit.pipeline.measured import Measured, reference
 from inpaintkit.pipeline.regions import Box, Region
 
 AT_ONCE = 16  # pictures sampled together; more only costs memory
@@ -56,6 +61,8 @@ class Options(Settings):
     """Where a finer level starts, as a share of the noise levels."""
     tell_network: bool = False
     """Tell a mask-conditioned network the known pixels with any method (plain always does)."""
+    label: Annotated[int, Field(ge=0)] | Literal["random"] | None = None
+    """Class to be shown by a class-conditional network; random: drawn from the seed, another one for each variant."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class Inpainter:
     def from_pretrained(
         cls, name: str = catalog.DEFAULT, device: str = "auto", dtype: str = "auto", micro_batch: int | None = None
     ) -> "Inpainter":
-        """Load a bundled model, a model folder or a hub id. Raises `UsageError` or `BadInput`.
+        """Load a bundled model, a model folder, a hub id or a published `.pt` or `.safetensors` file. Raises `UsageError` or `BadInput`.
 
         device: auto, cpu, cuda, mps. dtype: auto (bfloat16 where the processor has instructions for it), float32, bfloat16.
         micro_batch: pictures per network call, 1 on a CPU and 8 elsewhere unless given.
@@ -101,13 +108,17 @@ class Inpainter:
         base = METHODS[name]
         return checked(type(base), dumped(base) | fields)
 
-    def plan(self, hole: np.ndarray, options: Options | None = None) -> list[Region]:
-        """The regions that would be filled for a hole `(H, W)` bool."""
+    def plan(
+        self, hole: np.ndarray, options: Options | None = None, method: Method | None = None, measured: Measured | None = None
+    ) -> list[Region]:
+        """The regions that would be filled for a hole `(H, W)` bool. What is measured everywhere needs no coarser scale."""
         o = options or Options()
-        config, unit = self.model.network.config, self.denoiser.multiple
+        config, reach = self.model.network.config, o.reach if measured is None else float(max(hole.shape))
+        cells = (method.factor if isinstance(method, ILVR) else 1, 1 if measured is None else measured.factor)
+        unit = math.lcm(self.denoiser.multiple, *cells)
         if o.crop == "none":
-            return regions.whole(hole, unit, o.reach)
-        return regions.plan(hole, unit, config.size, config.largest, o.reach)
+            return regions.whole(hole, unit, reach, config.size)
+        return regions.plan(hole, unit, config.size, config.largest, reach)
 
     def __call__(
         self,
@@ -139,42 +150,64 @@ class Inpainter:
         variants: int = 1,
         options: Options | None = None,
         on_step: Callable[[Step], None] | None = None,
+        measured: Measured | None = None,
     ) -> tuple[list[Picture], dict[str, Any]]:
-        """The same on a `Picture` and a hole `(H, W)` bool, as every door calls it; (pictures, record)."""
+        """The same on a `Picture` and a hole `(H, W)` bool, as every door calls it; (pictures, record).
+
+        `measured` is what the method is to agree with in place of the known pixels; for ilvr with a hole that is everything,
+        the picture itself unless given.
+        """
         began = time.perf_counter()
         o, chosen = checked(Options, options or Options()), self.method(method)
         if seed < 0 or variants < 1:
             raise UsageError(f"seed = {seed}, variants = {variants}: the seed must be at least 0 and the variants at least 1")
-        notes = check_hole(hole, picture.name)
+        if (count := channels(self.model.network)) != 3:
+            raise UsageError(f"{self.model.name}: makes {count}-channel arrays, not pictures; name a model of RGB pictures")
+        notes = check_hole(hole, picture.name, picture)
         if o.grow > 0:
             hole = grown(hole, o.grow)
         told = self.denoiser.conditioned and (o.tell_network or chosen.tells_network)
-        job = _Job(replace(self.denoiser, calls=Calls()), chosen, o, told, self.device, on_step)
-        planned = self.plan(hole, o)
+        measured = measured or referred(picture, hole, chosen)
+        labels = self._labels(o.label, range(seed, seed + variants))
+        frugal = isinstance(chosen, GradientMethod) and chosen.frugal
+        denoiser = replace(self.denoiser, calls=Calls(), frugal=frugal, labels=None if labels is None else torch.tensor(labels))
+        job = _Job(denoiser, chosen, o, told, self.device, on_step, measured)
+        planned = self.plan(hole, o, chosen, measured)
         try:
             filled = list(job.run(picture, hole, planned, [seed + k for k in range(variants)]))
         except (torch.OutOfMemoryError, MemoryError) as error:
             said = f"out of memory on {self.device} ({str(error)[:80]})"
             raise OverLimit(f"{picture.name}: {said}; use fewer variants or a smaller hole") from None
-        results = [picture] * variants
-        for box, values in filled:
-            for k in range(variants):
-                results[k] = results[k].pasted(box, values[k : k + 1], hole)
+        results = [picture.with_parts([(box, values[k : k + 1]) for box, values in filled], hole) for k in range(variants)]
         record = self._record(chosen, o, told, job, planned, hole, seed, variants, notes, began)
+        record["labels"] = labels
         record["changed_outside"] = max(changed_outside(picture, result, hole) for result in results)
         return results, record
+
+    def _labels(self, label: int | str | None, seeds: Sequence[int]) -> list[int] | None:
+        """The class of each variant; None for a network without classes. Raises `UsageError`."""
+        count, name = classes(self.model.network), self.model.name
+        if count == 0 and label is not None:
+            raise UsageError(f"{name}: is not class-conditional; leave --label away")
+        if count and (label is None or (label != "random" and int(label) >= count)):
+            given = "needs a label" if label is None else f"has no class {label}"
+            raise UsageError(f"{name}: is class-conditional and {given}; pass --label N, with N from 0 to {count - 1}, or --label random")
+        return [derived(s, "label") % count if label == "random" else int(label or 0) for s in seeds] if count else None
 
     def _record(self, method, options, told, job, planned, hole, seed, variants, notes, began) -> dict[str, Any]:  # type: ignore[no-untyped-def]
         return {
             "model": self.model.name,
             "model_sha256": self.model.sha256,
             "method": {"class": type(method).__name__, **dumped(method)},
+            "papers": [str(paper) for paper in method.papers],
             "options": dumped(options),
             "told": told,
             "seed": seed,
             "variants": variants,
+            "walk": dumped(method.walk),
             "steps": method.walk.steps,
             "nfe": job.denoiser.calls.forward // variants,
+            "nfe_backward": job.denoiser.calls.backward // variants,
             "windows": [{"box": list(region.box), "scales": list(region.scales)} for region in planned],
             "hole_fraction": float(hole.mean()),
             "seconds": round(job.seconds, 4),
@@ -184,7 +217,7 @@ class Inpainter:
             "threads": torch.get_num_threads(),
             "micro_batch": self.denoiser.micro_batch,
             "versions": {name: version(name) for name in ("inpaintkit", "torch", "numpy", "pillow", "diffusers")},
-            "notes": list(notes),
+            "notes": [*notes, *job.notes],
         }
 
 
@@ -198,6 +231,8 @@ class _Job:
     told: bool
     device: torch.device
     on_step: Callable[[Step], None] | None
+    measured: Measured | None = None
+    notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     done: int = 0
     total: int = field(default=0, init=False)
@@ -221,7 +256,7 @@ class _Job:
             self.seconds += time.perf_counter() - began
             for n, region in enumerate(batch):
                 values = seam.close(x[n * len(seeds) : (n + 1) * len(seeds)], y[n : n + 1], known[n : n + 1], self.options.feather)
-                box = regions.clipped(region.box, picture.size)
+                box = region.hole  # not the region's box: regions may overlap, their holes do not
                 left, top = box[0] - region.box[0], box[1] - region.box[1]
                 yield box, values[:, :, top : top + box[3] - box[1], left : left + box[2] - box[0]]
 
@@ -254,7 +289,10 @@ class _Job:
         method = self._at(start is not None)
         schedule = self.denoiser.schedule
         y, known = y.to(self.device), known.to(self.device)
-        context = Context(self._denoiser(y, known), Known(known), y, noise, method.walk.levels(schedule))
+        operator, values = (Known(known), y) if self.measured is None else self.measured.at(boxes, self.device)
+        if self.measured is not None and self.measured.operator is None and method.walk.start < 1:
+            start = values  # a reference is a picture to start from
+        context = Context(self._denoiser(y, known), operator, values, noise, method.walk.levels(schedule), self.notes)
         state = first = begin(context, y.shape[1:], None if start is None else start.to(self.device))
         for state in sample(method, method.walk.times(schedule), first, context):
             self.done += 1
@@ -274,7 +312,15 @@ class _Job:
 def refined(method: Method, share: float) -> Method:
     """The method for a finer level: its walk starts part-way, in proportionally fewer steps."""
     walk = method.walk
-    return replace(method, walk=replace(walk, start=walk.start * share, steps=max(1, round(walk.steps * share))))
+    steps = max(1, round(walk.steps * share))
+    length = min(walk.jump_length, max(1, steps - 1))
+    again = walk.jump_n_sample if length < steps else 1
+    return replace(method, walk=replace(walk, start=walk.start * share, steps=steps, jump_length=length, jump_n_sample=again))
+
+
+def referred(picture: Picture, hole: np.ndarray, method: Method) -> Measured | None:
+    """The picture as the reference of a method that wants one, when nothing else of it is known."""
+    return reference(picture) if hole.all() and isinstance(method, ILVR) else None
 
 
 def grown(hole: np.ndarray, pixels: int) -> np.ndarray:

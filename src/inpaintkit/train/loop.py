@@ -8,15 +8,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from inpaintkit.core import schedule as schedules
-from inpaintkit.core.errors import BadInput
+from inpaintkit.core.errors import BadInput, UsageError
+from inpaintkit.core.noise import derived
 from inpaintkit.core.schedule import NoiseSchedule
-from inpaintkit.core.settings import dumped
+from inpaintkit.core.settings import checked, dumped
 from inpaintkit.data.datasets import Pictures, load
 from inpaintkit.data.masks import MASKS
 from inpaintkit.models.checkpoints import load_folder
@@ -55,8 +57,7 @@ class Trainer:
 
     def about(self) -> dict:
         """What a resumed state must agree with (the number of steps may be raised)."""
-        recipe = {k: v for k, v in dumped(self.recipe).items() if k not in ("steps", "decay")}
-        return {"recipe": recipe, "pictures_in_data": len(self.train.images)}
+        return {"recipe": _lasting(self.recipe), "pictures_in_data": len(self.train.images)}
 
     def save(self) -> Path:
         network = {f"net.{k}": v for k, v in self.network.state_dict().items()}
@@ -70,7 +71,7 @@ class Trainer:
         if found is None:
             return warnings
         tensors, manifest = found
-        states.refuse_other(manifest, self.about(), self.out)
+        states.refuse_other(manifest | {"recipe": _as_of_today(manifest["recipe"])}, self.about(), self.out)
         self.network.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
         self.average = {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")}
         states.restore_optimizer(self.optimizer, tensors)
@@ -101,7 +102,7 @@ class Trainer:
                 group["lr"] = self.rate()
             x0, known, t, noise = _draw(r, self.pools[kind], r.batches[kind], self.step)
             with torch.random.fork_rng(devices=[]):  # for dropout, where the network has any
-                torch.manual_seed(r.seed + self.step)
+                torch.manual_seed(derived(r.seed, "dropout", self.step))
                 loss = self.loss(self.network, x0, known, t, noise)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -145,6 +146,19 @@ class Trainer:
         return float(np.mean([self.loss(network, *draw).item() for draw in draws]))
 
 
+def _lasting(recipe: Recipe) -> dict[str, Any]:
+    """The values of a recipe that stay the same through a run."""
+    return {k: v for k, v in dumped(recipe).items() if k not in ("steps", "decay")}
+
+
+def _as_of_today(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A saved recipe with settings that were added since then at their defaults; one that cannot be read as it is."""
+    try:
+        return _lasting(checked(Recipe, recipe | {"steps": 1}))
+    except UsageError:
+        return recipe
+
+
 def _draw(r: Recipe, pool: Pictures, batch: Batch, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(x0, known, t, noise) of a step; each item from its own generator."""
     crops, holes, levels = [], [], []
@@ -156,7 +170,7 @@ def _draw(r: Recipe, pool: Pictures, batch: Batch, step: int) -> tuple[Tensor, T
         levels.append(int(rng.integers(1, r.T + 1)))
     x0 = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 127.5 - 1
     known = 1 - torch.from_numpy(np.stack(holes)).float()[:, None]
-    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed((r.seed << 40) + step))
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(derived(r.seed, "noise", step)))
     return x0, known, torch.tensor(levels), noise
 
 

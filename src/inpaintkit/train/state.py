@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,20 @@ def newest(folder: Path) -> tuple[tuple[dict[str, Tensor], dict[str, Any]] | Non
 
 def refuse_other(manifest: dict[str, Any], about: dict[str, Any], folder: Path) -> None:
     """Raise `BadInput` listing the differences when the state belongs to another recipe or data set."""
-    different = [k for k in about if json.loads(json.dumps(about[k])) != manifest.get(k)]
+    different = list(_differences(manifest, json.loads(json.dumps(about))))
     if different:
-        listed = "; ".join(f"{k}: {manifest.get(k)!r} there, {about[k]!r} now" for k in different)
+        listed = "; ".join(different)
         raise BadInput(f"{folder}: made by another run ({listed[:400]}); give another --out")
+
+
+def _differences(there: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """One line for each value of `now` that is another one there, nested ones by their path."""
+    for key, value in now.items():
+        other = there.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            yield from _differences(other, dict.fromkeys(other) | value, f"{prefix}{key}.")
+        elif value != other:
+            yield f"{prefix}{key} = {str(other)[:80]} there, {str(value)[:80]} now"
 
 
 def flat_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

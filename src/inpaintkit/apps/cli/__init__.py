@@ -15,10 +15,14 @@ from inpaintkit.core.errors import Cancelled, InpaintError, OverLimit, Terminate
 
 COMMANDS = {
     "fill": "fill the hole of a picture",
+    "upscale": "make a picture twice or four times as large",
+    "blind": "repair a picture without telling the model where it is damaged",
+    "onion": "fill a hole ring by ring, with the model, a classical method or an ONNX file",
     "demo": "fill a sample photo and show every part of it, in under a minute",
-    "mask": "show and check masks",
+    "mask": "make, show and check masks",
     "models": "list, describe and check models",
     "methods": "list and describe the ways to sample",
+    "bench": "compare the ways to sample",
     "doctor": "say what this machine and installation can do, and what is broken",
 }
 """Command -> summary. The command `x` is the function `run(argv)` of `apps/cli/x.py`."""

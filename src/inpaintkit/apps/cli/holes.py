@@ -1,21 +1,40 @@
-"""Where the hole of a picture comes from on the command line."""
+"""Where the picture and its hole come from on the command line."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from inpaintkit.apps.cli.options import Holed, Picturing
 from inpaintkit.core.errors import UsageError
-from inpaintkit.data.images import Hole, Limits, Picture, mask_from_alpha, mask_from_boxes, mask_from_color, mask_from_nan, read_mask_noted
+from inpaintkit.data.images import (
+    Hole,
+    Limits,
+    Picture,
+    mask_from_alpha,
+    mask_from_boxes,
+    mask_from_color,
+    mask_from_nan,
+    read_mask_noted,
+    read_picture,
+)
 from inpaintkit.data.picture import check_size
 
-if TYPE_CHECKING:
-    from inpaintkit.apps.cli.fill import Fill
+
+def given(args: Picturing, prog: str) -> Picture:
+    """The picture that was named. Raises `UsageError` when none was."""
+    if args.image is None:
+        raise UsageError(f"{prog}: IMAGE is missing; {prog} --help says what is needed")
+    return read_picture(args.image, args.limits)
 
 
-def joined(args: "Fill", picture: Picture) -> tuple[Hole, str, tuple[str, ...]]:
-    """The union of every hole that was named, the name of its source, and notes."""
-    holes: list[Hole] = []
+def none_named(args: Holed) -> bool:
+    return args.mask is None and not args.box and args.mask_from is None and not args.invert_mask
+
+
+def joined(args: Holed, picture: Picture, more: Sequence[Hole] = (), others: str = "") -> tuple[Hole, str, tuple[str, ...]]:
+    """The union of every hole that was named, the name of its source, and notes; `more` are holes named in other ways."""
+    holes = list(more)
     name, notes = picture.name, tuple[str, ...]()
     if args.mask is not None:
         hole, notes = read_mask_noted(args.mask, picture.size, args.invert_mask, args.limits)
@@ -25,16 +44,10 @@ def joined(args: "Fill", picture: Picture) -> tuple[Hole, str, tuple[str, ...]]:
         raise UsageError("--invert-mask: there is no MASK file to invert; give one, or leave --invert-mask out")
     if args.box:
         holes.append(mask_from_boxes([numbers(text, "--box", "X,Y,W,H") for text in args.box], picture.size))
-    if args.hole == "all":
-        holes.append(np.ones(picture.size[::-1], bool))
     if args.mask_from is not None:
         holes.append(_from_picture(args.mask_from, picture))
-    if args.outpaint is not None:
-        holes.append(np.zeros(picture.size[::-1], bool))
     if not holes:
-        raise UsageError(
-            f"{picture.name}: no hole was named; give a MASK file, --box X,Y,W,H, --mask-from alpha, --outpaint L,T,R,B or --hole all"
-        )
+        raise UsageError(f"{picture.name}: no hole was named; give a MASK file, --box X,Y,W,H{others} or --mask-from alpha")
     return np.logical_or.reduce(holes), name, notes
 
 

@@ -1,17 +1,24 @@
-"""`inpaintkit mask`: look at a mask before it is used."""
+"""`inpaintkit mask`: make a mask, or look at one before it is used."""
 
+import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 
 from inpaintkit.apps.cli.parsing import Command, parse
 from inpaintkit.apps.cli.writing import check_writable
+from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.files import write_bytes
+from inpaintkit.core.sampler import Seed
 from inpaintkit.data.images import LIMITS, Limits, Picture, check_hole, encode_png, read_mask_noted, read_picture
+from inpaintkit.data.masks import MASKS, draw
+from inpaintkit.data.picture import check_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +52,60 @@ class Check(Mask):
     """One JSON object."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Make(Command):
+    """Draw a mask, white = hole. The same kind, size and seed give the same mask."""
+
+    kind: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="KIND")]
+    size: Annotated[str, tyro.conf.arg(metavar="WxH")]
+    """Width and height, pixels."""
+    output: Annotated[Path, tyro.conf.arg(metavar="FILE", aliases=["-o"])]
+    """A .png file, or a .npy file of True and False."""
+    seed: Seed = 0
+    json: bool = False
+    """Print the record as one JSON object; otherwise the path."""
+    overwrite: bool = False
+    """Replace an existing output."""
+    limits: Limits = LIMITS
+
+
+Kinds = (
+    Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[Make, tyro.conf.subcommand("make", description=f"Draw a mask, white = hole. KIND: {', '.join(MASKS)}.")]
+)
+
+
 def run(argv: Sequence[str]) -> None:
-    kind = Annotated[Show, tyro.conf.subcommand("show")] | Annotated[Check, tyro.conf.subcommand("check")]
-    args = parse(kind, argv, "inpaintkit mask")
+    args = parse(Kinds, argv, "inpaintkit mask")
+    if isinstance(args, Make):
+        _make(args)
+        return
     picture = read_picture(args.image, args.limits)
     if isinstance(args, Show):
         _show(args, picture)
     else:
         _check(args, picture)
+
+
+def _make(args: Make) -> None:
+    size = re.fullmatch(r"(\d{1,7})x(\d{1,7})", args.size)
+    if size is None:
+        raise UsageError(f"--size = {args.size}: write WxH, two whole numbers of pixels with an x between them")
+    w, h = int(size[1]), int(size[2])
+    check_size(f"--size = {args.size}", w, h, 8, args.limits)
+    if args.output.suffix.lower() not in (".png", ".npy"):
+        raise BadInput(f"{args.output}: a mask is written as .png or .npy")
+    check_writable(args.output, args.overwrite)
+    hole = draw(args.kind, (w, h), args.seed)
+    if args.output.suffix.lower() == ".npy":
+        np.save(out := io.BytesIO(), hole)
+        data = out.getvalue()
+    else:
+        data = encode_png(hole.astype(np.uint8) * 255)
+    write_bytes(args.output, data)
+    about = {"kind": args.kind, "size": [w, h], "seed": args.seed, "hole_fraction": float(hole.mean())}
+    print(json.dumps({"outputs": [str(args.output)], **about}) if args.json else args.output)
 
 
 def _show(args: Show, picture: Picture) -> None:

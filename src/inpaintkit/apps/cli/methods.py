@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any
 
 import tyro
@@ -23,7 +23,7 @@ class List(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Info(Command):
-    """A method's source and its options with defaults and bounds."""
+    """A method's source, its options with defaults and bounds, and what to cite (BibTeX)."""
 
     name: tyro.conf.Positional[str]
     """A name that `methods list` shows."""
@@ -42,6 +42,7 @@ def run(argv: Sequence[str]) -> None:
     print(f"{args.name} = {method}\n\n{inspect.getdoc(type(method))}\n\nOptions, after the name:")
     for name, default, about in options(method):
         print(f"  --{name.replace('_', '-')} = {default}{limits(about)}\n      {' '.join(about.get('description', '').split())}")
+    print("\n" + "\n\n".join(paper.bibtex for paper in method.papers))
 
 
 def summary(name: str) -> str:
@@ -58,13 +59,14 @@ def summary(name: str) -> str:
 def options(settings: Any) -> Iterator[tuple[str, Any, dict[str, Any]]]:
     """(name, value, JSON schema) of every field, those of inner settings in line, as the command line names them."""
     kind: Any = type(settings)
-    schema = adapter(kind).json_schema()
+    schemas = [adapter(base).json_schema()["properties"] for base in kind.__mro__ if is_dataclass(base)]
     for field in sorted(fields(settings), key=lambda f: isinstance(getattr(settings, f.name), Settings)):
         value = getattr(settings, field.name)
         if isinstance(value, Settings):
             yield from options(value)
         else:
-            yield field.name, value, schema["properties"][field.name]
+            here = [schema[field.name] for schema in schemas if field.name in schema]
+            yield field.name, value, next((about for about in here if "description" in about), here[0])  # inherited fields lose theirs
 
 
 def limits(about: dict[str, Any]) -> str:

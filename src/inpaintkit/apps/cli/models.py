@@ -1,13 +1,15 @@
-"""`inpaintkit models`: what is there, and whether it is whole."""
+"""`inpaintkit models`: what is there, whether it is whole, and folders out of checkpoints from elsewhere."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from inpaintkit.apps.cli.parsing import Command, parse
 from inpaintkit.models import catalog
+from inpaintkit.models.unet import classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,7 @@ class Info(Command):
     """What a model is: network, schedule, default method, checksum, model card."""
 
     name: tyro.conf.Positional[str]
-    """A bundled model, a model folder, or a hub id."""
+    """A bundled model, a model folder, a hub id, or a published file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +33,28 @@ class Check(Command):
     """A model folder, a bundled model, or a hub id."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Convert(Command):
+    """Make a model folder of a checkpoint of guided-diffusion or improved-diffusion, or of a hub id.
+
+    What the weights cannot say about the network is known for the published files by their names; for any other file
+    give --config.
+    """
+
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SRC")]
+    """A .pt file with torch.save's state dict, a .safetensors file with the same keys, a model folder, or a hub id."""
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DST")]
+    """The folder to be made; it must not exist yet."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json", help_behavior_hint="")] = None
+    """JSON object with guided-diffusion's argument names: image_size, num_head_channels (or num_heads),
+    use_new_attention_order, noise_schedule, diffusion_steps; the others are compared with the weights."""
+
+
 Models = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[Convert, tyro.conf.subcommand("convert")]
 )
 
 
@@ -46,6 +66,9 @@ def run(argv: Sequence[str]) -> None:
             print(f"{name:<12} {about}{there}")
     elif isinstance(args, Info):
         _info(args.name)
+    elif isinstance(args, Convert):
+        catalog.convert(args.source, args.folder, args.config)
+        print(args.folder)
     else:
         model = catalog.load(args.path)
         count = sum(p.numel() for p in model.network.parameters())
@@ -64,6 +87,7 @@ def _info(name: str) -> None:
         "predicts": config.prediction,
         "told the hole": told,
         "trained at": f"{config.size} px; run in windows up to {config.largest} px",
+        "classes": classes(model.network) or "none",
         "noise levels": f"{model.schedule.T}, {model.schedule.config.get('beta_schedule', 'its own betas')}",
         "default method": " ".join(str(v) if k == "name" else f"{k}={v}" for k, v in config.default_method.items()),
     }

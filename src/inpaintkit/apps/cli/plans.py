@@ -7,17 +7,17 @@ import numpy as np
 
 from inpaintkit.core.sampler import Method
 from inpaintkit.core.walk import moves_down
-from inpaintkit.data.images import known_from_hole
+from inpaintkit.data.images import Picture, known_from_hole
 from inpaintkit.pipeline import regions
-from inpaintkit.pipeline.fill import Inpainter, Options, grown, refined
+from inpaintkit.pipeline.fill import Inpainter, Options, grown, referred, refined
 
 
-def plan(pipe: Inpainter, hole: np.ndarray, method: Method, options: Options, variants: int) -> dict[str, Any]:
+def plan(pipe: Inpainter, picture: Picture, hole: np.ndarray, method: Method, options: Options, variants: int) -> dict[str, Any]:
     """Regions with their scales and windows, and network calls per picture: one per window, move down and region."""
     hole = grown(hole, options.grow) if options.grow else hole
     schedule, largest = pipe.denoiser.schedule, pipe.model.network.config.largest
     planned, total = [], 0
-    for region in pipe.plan(hole, options):
+    for region in pipe.plan(hole, options, method, referred(picture, hole, method)):
         known = known_from_hole(regions.cut(hole, region.box, True))
         levels = []
         for scale in region.scales:
@@ -31,8 +31,8 @@ def plan(pipe: Inpainter, hole: np.ndarray, method: Method, options: Options, va
     return {**about, "evaluations": total, "regions": planned}
 
 
-def show(pipe: Inpainter, hole: np.ndarray, method: Method, options: Options, variants: int, as_json: bool) -> None:
-    found = plan(pipe, hole, method, options, variants)
+def show(pipe: Inpainter, picture: Picture, hole: np.ndarray, method: Method, options: Options, variants: int, as_json: bool) -> None:
+    found = plan(pipe, picture, hole, method, options, variants)
     if as_json:
         print(json.dumps(found))
         return

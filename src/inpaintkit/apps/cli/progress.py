@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from inpaintkit.pipeline.fill import Step
+from inpaintkit.pipeline.onion import Ring
 
 EVERY = 5.0  # seconds between plain lines
 
 
 @contextmanager
-def progress(text: str, quiet: bool) -> Iterator[Callable[[Step], None]]:
+def progress(text: str, quiet: bool, unit: str = "move") -> Iterator[Callable[[Step | Ring], None]]:
     """A function to pass as `on_step`."""
     if quiet:
         yield lambda step: None
@@ -24,18 +25,18 @@ def progress(text: str, quiet: bool) -> Iterator[Callable[[Step], None]]:
             task = bar.add_task(text, total=None)
             yield lambda step: bar.update(task, completed=step.done, total=step.total)
     else:
-        yield _Lines(text)
+        yield _Lines(text, unit)
 
 
 class _Lines:
-    def __init__(self, text: str):
-        self.text = text
+    def __init__(self, text: str, unit: str):
+        self.text, self.unit = text, unit
         self.began = self.printed = time.monotonic()
 
-    def __call__(self, step: Step) -> None:
+    def __call__(self, step: Step | Ring) -> None:
         now = time.monotonic()
         if step.done not in (1, step.total) and now - self.printed < EVERY:
             return
         self.printed = now
         left = (now - self.began) / step.done * (step.total - step.done)
-        print(f"{self.text}: move {step.done} of {step.total}, about {left:.0f} s left", file=sys.stderr, flush=True)
+        print(f"{self.text}: {self.unit} {step.done} of {step.total}, about {left:.0f} s left", file=sys.stderr, flush=True)

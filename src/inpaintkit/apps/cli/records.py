@@ -27,7 +27,7 @@ KEPT = ("image", "mask", "box", "hole", "outpaint", "mask_from", "invert_mask", 
 def request(args: "Fill") -> dict[str, Any]:
     """The fields that decide about pixels, files as absolute paths."""
     values = {key: value for key, value in asdict(args).items() if key in KEPT}
-    if Path(args.model).is_dir():
+    if Path(args.model).exists():
         values["model"] = Path(args.model)
     return {key: str(value.absolute()) if isinstance(value, Path) else value for key, value in values.items()}
 

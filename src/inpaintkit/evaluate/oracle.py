@@ -16,7 +16,7 @@ A sampler can then be judged without a trained network: draw from it, draw from 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -26,6 +26,7 @@ from inpaintkit.core.noise import Noise
 from inpaintkit.core.operators import Known
 from inpaintkit.core.sampler import Context, Denoiser, Method, State, begin, sample
 from inpaintkit.core.schedule import NoiseSchedule
+from inpaintkit.models.denoisers import Calls
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,14 @@ class Exact:
     prior: Mixture
     schedule: NoiseSchedule
     clamp: bool = False
+    calls: Calls = field(default_factory=Calls)
 
     def __call__(self, x: Tensor, t: int) -> tuple[Tensor, None]:
-        return self.prior.posterior_mean(x.flatten(1), self.schedule.a(t), self.schedule.sigma(t)).reshape(x.shape), None
+        self.calls.forward += len(x)
+        x0 = self.prior.posterior_mean(x.flatten(1), self.schedule.a(t), self.schedule.sigma(t)).reshape(x.shape)
+        if x0.requires_grad:
+            x0.register_hook(lambda _: setattr(self.calls, "backward", self.calls.backward + len(x)))
+        return x0, None
 
 
 def gaussian(mean: Tensor, cov: Tensor) -> Mixture:
@@ -151,29 +157,30 @@ def clipped_cosine(T: int = 1000) -> NoiseSchedule:
     return NoiseSchedule(torch.cat([torch.ones(1, dtype=torch.float64), curve]), {})
 
 
-class Bulk:
+class Bulk(Noise):
     """Noise for many samples of one problem from one generator per stream: `Noise` with its one generator per picture, but fast."""
 
     def __init__(self, count: int, seed: int):
-        self.count, self._one = count, Noise([seed], torch.float64)
+        super().__init__([seed], torch.float64)
+        self.count = count
 
     def draw(self, stream: str, shape: Sequence[int]) -> Tensor:
-        return self._one.draw(stream, (self.count, *shape))[0]
+        return super().draw(stream, (self.count, *shape))[0]
 
 
-def context(method: Method, denoiser: Denoiser, y: Tensor, known: Tensor, noise: Noise | Bulk) -> Context:
+def context(method: Method, denoiser: Denoiser, y: Tensor, known: Tensor, noise: Noise) -> Context:
     """What `sample` needs to run `method` on the known values of y."""
     return Context(denoiser, Known(known), y, noise, method.walk.levels(denoiser.schedule))
 
 
-def trajectory(method: Method, denoiser: Denoiser, y: Tensor, known: Tensor, noise: Noise | Bulk) -> list[State]:
+def trajectory(method: Method, denoiser: Denoiser, y: Tensor, known: Tensor, noise: Noise) -> list[State]:
     """Every state of a run, the first one (pure noise) included."""
     c = context(method, denoiser, y, known, noise)
     start = begin(c, y.shape[1:])
     return [start, *sample(method, method.walk.times(denoiser.schedule), start, c)]
 
 
-def fill(method: Method, denoiser: Denoiser, y: Tensor, known: Tensor, noise: Noise | Bulk) -> Tensor:
+def fill(method: Method, denoiser: Denoiser, y: Tensor, known: Tensor, noise: Noise) -> Tensor:
     """The picture at the end of a run `(B, 1, 1, n)`, as the method left it (not composited)."""
     return trajectory(method, denoiser, y, known, noise)[-1].x
 

@@ -1,0 +1,63 @@
+"""`inpaintkit onion`: fill from the rim inwards, ring by ring, with any filler."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import tyro
+from pydantic import Field
+
+from inpaintkit.apps.cli import records, results
+from inpaintkit.apps.cli.holes import given, joined
+from inpaintkit.apps.cli.options import Holed, Sampling
+from inpaintkit.apps.cli.parsing import parse
+from inpaintkit.apps.cli.progress import progress
+from inpaintkit.core.errors import UsageError
+from inpaintkit.data.images import check_hole
+from inpaintkit.pipeline.fill import Inpainter, grown
+from inpaintkit.pipeline.fillers import Fill, Sampled, named
+from inpaintkit.pipeline.onion import onion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Onion(Sampling, Holed):
+    """Fill a hole ring by ring from its rim inwards: what was made of one ring is known when the next one is filled.
+
+    --with names what fills: the model (with METHOD, --seed and the other options of sampling), a classical method, or an
+    ONNX file that takes a picture (1, 3, H, W) in [0, 1] and a mask (1, 1, H, W), 1 = hole, as LaMa's do.
+    """
+
+    ring: Annotated[int, Field(ge=1, le=10_000)] = 8
+    """Width of a ring, pixels."""
+    filler: Annotated[str, tyro.conf.arg(name="with", metavar="model|telea|ns|biharmonic|FILE.onnx")] = "model"
+    """What fills."""
+
+
+def run(argv: Sequence[str]) -> None:
+    prog = "inpaintkit onion"
+    args: Onion = parse(Onion, records.with_boxes(argv), prog)
+    if args.filler != "model" and args.method is not None:
+        raise UsageError(f"--with {args.filler}: does not sample, so it takes no METHOD; leave {type(args.method).__name__} out")
+    picture = given(args, prog)
+    hole, name, notes = joined(args, picture)
+    notes += check_hole(hole, name, picture)
+    hole = grown(hole, args.filling.grow) if args.filling.grow else hole
+    outputs = results.named(args, picture, "filled")
+    results.check(args, picture, outputs, (args.sheet,), (args.mask,))
+    fill, about = _filler(args)
+    with progress(f"filling {picture.name}", args.quiet, "ring") as show:
+        result, record = onion(picture, hole, fill, args.ring, show)
+    written = results.write(args, picture, hole, [result], outputs)
+    extras = results.write_sheet(args, picture, hole, [result])
+    more = {"with": args.filler, "mask_sha256": results.mask_sha256(hole), "extras": [str(path) for path in extras]}
+    record = {**about(), **record, **written, **more, "notes": [*picture.notes, *notes, *record["notes"], *written["notes"]]}
+    results.show(args, record)
+
+
+def _filler(args: Onion) -> tuple[Fill, Any]:
+    """What fills, and a function that gives what the record says of it afterwards."""
+    if args.filler != "model":
+        return named(args.filler, ("model",)), dict
+    pipe = Inpainter.from_pretrained(args.model, args.device, args.dtype)
+    fill = Sampled(pipe, args.method, args.seed, replace(args.filling, grow=0))  # it has been grown already
+    return fill, lambda: fill.record

@@ -1,0 +1,45 @@
+"""`inpaintkit upscale`: a picture twice or four times as large."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from inpaintkit.apps.cli import results
+from inpaintkit.apps.cli.holes import given
+from inpaintkit.apps.cli.options import Picturing, Varied
+from inpaintkit.apps.cli.parsing import parse
+from inpaintkit.apps.cli.progress import progress
+from inpaintkit.data.picture import check_size
+from inpaintkit.pipeline.fill import Inpainter
+from inpaintkit.pipeline.upscale import Upscale, check, enlarged, upscale
+
+UPSCALE = Upscale()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upscaling(Varied, Picturing):
+    """Enlarge a picture. METHOD is how to sample: ddnm unless given where --how is operator, ilvr where it is ilvr, else the
+    model's own; its options stand after it.
+    """
+
+    upscaling: Upscale = UPSCALE
+
+
+def run(argv: Sequence[str]) -> None:
+    prog = "inpaintkit upscale"
+    args: Upscaling = parse(Upscaling, argv, prog)
+    picture, u = given(args, prog), args.upscaling
+    check(u, args.method)
+    w, h = (n * u.factor for n in picture.size)
+    check_size(f"{picture.name}, enlarged", w, h, picture.pixels.itemsize * 4, args.limits)
+    outputs = results.named(args, picture, f"x{u.factor}", args.variants)
+    results.check(args, picture, outputs, (args.uncertainty,), ())
+    results.check_uncertainty(args.uncertainty, args.variants)
+    pipe = Inpainter.from_pretrained(args.model, args.device, args.dtype)
+    with progress(f"enlarging {picture.name}", args.quiet) as show:
+        large, record = upscale(pipe, picture, u, args.method, args.seed, args.variants, args.filling, show)
+    written = results.write(args, enlarged(picture, u.factor), np.ones((h, w), bool), large, outputs)
+    extras = results.write_uncertainty(args.uncertainty, large)
+    notes = [*picture.notes, *record["notes"], *written["notes"]]
+    results.show(args, {**record, **written, "extras": [str(path) for path in extras], "notes": notes})

@@ -1,0 +1,136 @@
+"""Anything that fills: `fill(image, hole) -> image`, on an array (H, W, 3), float32 in [0, 1], and a hole (H, W), bool.
+
+What `image` holds inside the hole is not to be read, what the result holds outside is not used. The packages behind the
+classical ones and ONNX are imported when they are first needed.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inpaintkit.core.errors import BadInput, UsageError
+from inpaintkit.core.sampler import Method
+from inpaintkit.data.images import Hole
+from inpaintkit.pipeline.fill import Inpainter, Options
+
+Image = NDArray[np.float32]
+Fill = Callable[[Image, Hole], Image]
+
+
+@dataclass
+class Sampled:
+    """A diffusion model as a filler. The seed is the same at every call, so calls on one picture agree about what is to come."""
+
+    pipe: Inpainter
+    method: Method | None = None
+    seed: int = 0
+    options: Options | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+    """That of the last call, with the evaluations and seconds of all of them."""
+
+    def __call__(self, image: Image, hole: Hole) -> Image:
+        result = self.pipe(image, hole, self.method, self.seed, options=self.options)
+        so_far = {key: self.record.get(key, 0) for key in ("nfe", "seconds")}
+        self.record = result.record | {key: round(value + result.record[key], 4) for key, value in so_far.items()}
+        return result.images[0]
+
+
+def telea(image: Image, hole: Hole) -> Image:
+    """Telea 2004, fast marching, as OpenCV does it: 8 bits, radius 5."""
+    return _opencv(image, hole, "INPAINT_TELEA")
+
+
+def ns(image: Image, hole: Hole) -> Image:
+    """Bertalmio et al. 2001, Navier-Stokes, as OpenCV does it: 8 bits, radius 5."""
+    return _opencv(image, hole, "INPAINT_NS")
+
+
+def biharmonic(image: Image, hole: Hole) -> Image:
+    """Damelin and Hoang 2018, the biharmonic equation, as scikit-image solves it; slow beyond some thousand pixels."""
+    restoration = extra("skimage.restoration", "classic")
+    return restoration.inpaint_biharmonic(np.where(hole[:, :, None], 0, image), hole, channel_axis=-1).clip(0, 1).astype(np.float32)
+
+
+FILLERS: dict[str, Fill] = {"telea": telea, "ns": ns, "biharmonic": biharmonic}
+
+
+def onnx(path: str | Path) -> Fill:
+    """A network in an ONNX file, as LaMa is commonly exported. Raises `BadInput` for another kind of file or network.
+
+    Inputs: a picture (1, 3, H, W) in [0, 1], zero in the hole, and a mask (1, 1, H, W), 1 = hole; told apart by their
+    channels, or by their order when those are not stated. H and W are padded to multiples of 8 by reflection, or to
+    the size that the file states. Output: the picture, in [0, 1], or in [0, 255] when its largest value is above 2.
+    """
+    runtime = extra("onnxruntime", "onnx")
+    if not Path(path).is_file():
+        raise BadInput(f"{path}: no such file; name an .onnx file, or one of {', '.join(FILLERS)}")
+    settings = runtime.SessionOptions()
+    settings.log_severity_level = 4  # what it has to say becomes one line below
+    try:
+        session = runtime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime has a class of its own for every way a file can be wrong
+        raise BadInput(f"{path}: is not an ONNX network that can be run ({_line(error)}); get it again") from None
+    inputs = session.get_inputs()
+    if len(inputs) != 2 or any(len(i.shape) != 4 for i in inputs):
+        given = ", ".join(f"{i.name} {i.shape}" for i in inputs)
+        raise BadInput(f"{path}: takes {given}; a picture (1, 3, H, W) and a mask (1, 1, H, W) are wanted")
+    picture, mask = sorted(inputs, key=lambda i: i.shape[1] == 1)  # stable: in their order unless one says it has one channel
+
+    def fill(image: Image, hole: Hole) -> Image:
+        h, w = hole.shape
+        height, width = (_padded(n, stated) for n, stated in zip((h, w), picture.shape[2:], strict=True))
+        if height < h or width < w:
+            raise BadInput(f"{path}: takes pictures of {width}x{height} only, and this is {w}x{h}; export it with free sizes")
+        sides = ((0, height - h), (0, width - w))
+        colors = np.pad(np.where(hole[:, :, None], 0, image).astype(np.float32), (*sides, (0, 0)), mode="symmetric")
+        feed = {
+            picture.name: np.ascontiguousarray(colors.transpose(2, 0, 1)[None]),
+            mask.name: np.pad(hole.astype(np.float32), sides, mode="symmetric")[None, None],
+        }
+        try:
+            out: Any = np.asarray(session.run(None, feed)[0], np.float32)
+        except Exception as error:
+            raise BadInput(f"{path}: failed on a picture of {w}x{h} ({_line(error)}); it is no such network as LaMa") from None
+        if out.shape != (1, 3, height, width) or not np.isfinite(out).all():
+            raise BadInput(f"{path}: gave {out.shape}, or values that are not finite; finite (1, 3, {height}, {width}) is wanted")
+        out = out[0, :, :h, :w].transpose(1, 2, 0)
+        return (out / 255 if out.max() > 2 else out).clip(0, 1)
+
+    return fill
+
+
+def named(name: str, others: Sequence[str] = ()) -> Fill:
+    """A classical filler by its name, or an ONNX file by its path. Raises `UsageError` for anything else, listing `others` too."""
+    if name in FILLERS:
+        return FILLERS[name]
+    if not name.lower().endswith(".onnx"):
+        raise UsageError(f"{name}: nothing of that name fills; there are {', '.join([*others, *FILLERS])}, else name an .onnx file")
+    return onnx(name)
+
+
+def extra(module: str, name: str) -> ModuleType:
+    """A module that an optional part of the installation brings. Raises `UsageError` naming that part."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise UsageError(f"{module}: cannot be imported ({_line(error)}); pip install 'inpaintkit[{name}]' brings it") from None
+
+
+def _opencv(image: Image, hole: Hole, flag: str) -> Image:
+    cv2 = extra("cv2", "classic")
+    eight = (image.clip(0, 1) * 255).round().astype(np.uint8)
+    return cv2.inpaint(eight, hole.astype(np.uint8), 5, getattr(cv2, flag)).astype(np.float32) / 255
+
+
+def _padded(length: int, stated: Any) -> int:
+    return stated if isinstance(stated, int) else -(-length // 8) * 8
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]

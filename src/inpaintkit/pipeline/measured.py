@@ -1,0 +1,47 @@
+"""What may be known of a picture besides single pixels of it: a smaller picture of it, or one it is to resemble."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from inpaintkit.core.errors import BadInput
+from inpaintkit.core.operators import Known, Operator
+from inpaintkit.data.images import Picture
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`values = operator.A(picture)`, for a picture of any size; every region of it is measured alike."""
+
+    operator: Operator | None
+    """None: the values are a picture of the same size."""
+    values: Tensor
+    """`(1, C, h, w)`: the measurement of the whole picture."""
+    factor: int = 1
+    """Pixels of the picture to one of the measurement, in each direction."""
+
+    def at(self, boxes: Sequence[Box], device: torch.device) -> tuple[Operator, Tensor]:
+        """(operator, values `(B, C, h, w)`) of regions of one size; where one reaches beyond the picture, its border goes on."""
+        values = torch.cat([self._cut(box) for box in boxes]).to(device)
+        return self.operator or Known(torch.ones_like(values[:, :1])), values
+
+    def _cut(self, box: Box) -> Tensor:
+        x0, y0, x1, y1 = (v // self.factor for v in box)
+        rows, columns = torch.arange(y0, y1), torch.arange(x0, x1)
+        return self.values[:, :, rows.clamp(0, self.values.shape[2] - 1)][:, :, :, columns.clamp(0, self.values.shape[3] - 1)]
+
+
+def reference(picture: Picture) -> Measured:
+    """The picture as one to resemble, damage and all. Raises `BadInput` when some of it is NaN."""
+    return Measured(None, whole(picture))
+
+
+def whole(picture: Picture) -> Tensor:
+    """The picture `(1, 3, H, W)`. Raises `BadInput` when a value is missing."""
+    if count := int(picture.missing.sum()):
+        raise BadInput(f"{picture.name}: has NaN in {count} pixels, and all of them are needed here; fill them first")
+    return picture.tensor()

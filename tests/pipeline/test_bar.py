@@ -1,0 +1,86 @@
+"""A bar for any model: its fills must come from the network. A network of zeros must not clear it, a trained one must."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage import data
+
+import tiny
+from inpaintkit.models import catalog
+from inpaintkit.pipeline.fill import Inpainter
+
+cv2 = pytest.importorskip("cv2")
+
+ROOT = Path(__file__).parents[2]
+TRAINED = next((str(folder) for folder in (catalog.ASSETS / catalog.DEFAULT, ROOT / "runs" / "pilot") if (folder / "unet").is_dir()), None)
+CROPS = {"astronaut": (128, 128), "coffee": (200, 300), "chelsea": (75, 112), "rocket": (107, 160)}
+"""Top-left corners of 128 px crops, chosen for what lies in their middle: face, cup, fur, sky."""
+HOLE = np.zeros((128, 128), bool)
+HOLE[44:84, 44:84] = True
+
+
+@dataclass(frozen=True)
+class Score:
+    """Means over the crops. `texture` is the mean of |log(detail of the fill / detail of the truth)|, 0 is best."""
+
+    psnr: float
+    texture: float
+
+
+def score(fill: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Score:
+    psnrs, textures = [], []
+    for name, (y, x) in CROPS.items():
+        truth = np.ascontiguousarray(getattr(data, name)()[y : y + 128, x : x + 128])
+        filled = fill(truth, HOLE)
+        psnrs.append(10 * np.log10(255**2 / np.mean((filled[HOLE].astype(float) - truth[HOLE]) ** 2)))
+        textures.append(abs(np.log(detail(filled) / detail(truth))))
+    return Score(float(np.mean(psnrs)), float(np.mean(textures)))
+
+
+def detail(picture: np.ndarray) -> float:
+    """Mean absolute Laplacian of the gray values inside the hole, away from its rim."""
+    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return float(np.abs(cv2.Laplacian(gray, cv2.CV_32F))[52:76, 52:76].mean()) + 0.1
+
+
+def telea(picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    return cv2.inpaint(picture, hole.astype(np.uint8) * 255, 3, cv2.INPAINT_TELEA)
+
+
+def scores(model: str) -> tuple[Score, Score]:
+    """The model's and Telea's."""
+    pipe = Inpainter.from_pretrained(model, device="cpu", dtype="float32")
+    return score(lambda picture, hole: pipe(picture, hole, seed=1).images[0]), score(telea)
+
+
+def cleared(found: Score, classic: Score) -> bool:
+    """Not far below Telea in PSNR (one sample of many may well be below the blur), and much nearer to the truth's detail."""
+    return found.psnr > classic.psnr - 5 and found.texture < classic.texture / 2
+
+
+def test_a_network_of_zeros_fails_both_halves_of_the_bar(tmp_path):
+    zeros = tiny.network(size=64, largest=256, patch=4)
+    for parameter in zeros.parameters():
+        parameter.zero_()
+    found, classic = scores(str(tiny.folder(tmp_path, zeros)))
+    assert found.psnr < classic.psnr - 5
+    assert found.texture > classic.texture
+    assert not cleared(found, classic)
+
+
+def test_a_network_of_random_weights_does_not_clear_the_bar(tmp_path):
+    assert not cleared(*scores(str(tiny.folder(tmp_path, tiny.network(size=64, largest=256, patch=4)))))
+
+
+def test_telea_itself_does_not_clear_the_bar():
+    assert not cleared(score(telea), score(telea))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(TRAINED is None, reason="no bundled model, and no pilot in runs/")
+def test_a_trained_model_clears_the_bar():
+    found, classic = scores(str(TRAINED))
+    assert cleared(found, classic), f"{found} against {classic} of Telea"
