@@ -77,7 +77,7 @@ def test_sixteen_bits_and_alpha_are_kept(fill, tmp_path):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_of_the_table_is_a_subcommand(fill, name):
-    code, out, err = fill("--json", method=(name, "--steps", 2))
+    code, out, err = fill("--json", method=(name, "--steps", 2, "--jump-length", 1))
     assert code == 0, err
     assert json.loads(out)["method"]["class"] == type(METHODS[name]).__name__
     assert json.loads(out)["changed_outside"] == 0

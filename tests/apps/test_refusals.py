@@ -114,7 +114,8 @@ def test_options_that_cannot_be(refused_fill, argv, said):
         (("repaint", "--steps", "5000"), "at most 100"),
         (("repaint", "--etta", "1"), "did you mean --eta"),
         (("--eta", "1"), "--eta belongs to"),
-        (("repaint", "--start", "0.1", "--steps", "5"), "walk.start"),
+        (("repaint", "--start", "0.1", "--steps", "5", "--jump-length", "1"), "walk.start"),
+        (("repaint", "--steps", "5"), "jump_length = 10"),
     ],
 )
 def test_methods_and_their_options_that_cannot_be(refused_fill, method, said):

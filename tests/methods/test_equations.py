@@ -2,7 +2,7 @@
 state by state, and a copy of it with one broken line does not."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from unittest import mock
 
 import numpy as np
@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from inpaintkit.core.noise import Noise
+from inpaintkit.core.resize import LowPass
 from inpaintkit.core.sampler import Context, State
 from inpaintkit.core.schedule import NoiseSchedule
 from inpaintkit.evaluate.oracle import trajectory
 from inpaintkit.methods import DDNM, DPS, ILVR, METHODS, CoPaint, Plain, RePaint
+from inpaintkit.methods.gradient import pulled_back
 from methods.cases import CLAMPED, DENOISER, KNOWN, PRIOR, SCHEDULE, SEEDS, SHORT, SPREAD, Y, trailing
 from methods.transcriptions import TRANSCRIPTIONS
 
@@ -190,6 +192,143 @@ def test_a_broken_injection_is_noticed(twin):
 def test_an_eps_that_does_not_belong_to_the_clamped_estimate_is_noticed():
     with pytest.raises(AssertionError):
         check_agreement(EpsOfTheUnclampedEstimate(eta=1.0, walk=trailing(20)), TRANSCRIPTIONS[Plain], CLAMPED)
+
+
+@dataclass(frozen=True)
+class ReferenceAtTheLevelAbove(ILVR):
+    def step(self, state, s, c):
+        p, phi = c.predict(state.x, state.t), LowPass(self.factor, self.lowpass)
+        x = c.move(p, state.t, s, self.eta)
+        reference = c.noised(c.operator.project(p.x0, c.y), state.t)  # right: to level s; so does the authors' code
+        return State(s, x + phi.A(reference - x), p.x0, state.t)
+
+
+@dataclass(frozen=True)
+class OneLowPassOnly(ILVR):
+    def step(self, state, s, c):
+        p, phi = c.predict(state.x, state.t), LowPass(self.factor, self.lowpass)
+        x = c.move(p, state.t, s, self.eta)
+        return State(s, x + phi.A(c.noised(c.operator.project(p.x0, c.y), s)), p.x0, state.t)  # right: - phi(x)
+
+
+@dataclass(frozen=True)
+class AliasedLowPass(ILVR):
+    def step(self, state, s, c):
+        p = c.predict(state.x, state.t)
+        x = c.move(p, state.t, s, self.eta)
+        apart = c.noised(c.operator.project(p.x0, c.y), s) - x
+        return State(s, x + apart[..., :: self.factor].repeat_interleave(self.factor, -1), p.x0, state.t)  # right: antialiased
+
+
+@dataclass(frozen=True)
+class EpsOfTheProjectedEstimate(DDNM):
+    def step(self, state, s, c):
+        p = c.predict(state.x, state.t)
+        x0 = c.operator.project(p.x0, c.y)
+        return State(s, c.mixed(replace(p, x0=x0, eps=c.schedule.eps(state.x, x0, state.t)), s, self.renoise), x0, state.t)  # right: p.eps
+
+
+@dataclass(frozen=True)
+class SharesThatDoNotAddUp(DDNM):
+    def step(self, state, s, c):
+        p = c.predict(state.x, state.t)
+        p = replace(p, x0=c.operator.project(p.x0, c.y))
+        noise = c.noise_like("move", p.x0) if s else 0
+        mixture = self.renoise * noise + (1 - self.renoise) * p.eps  # right: sqrt(1 - renoise^2)
+        return State(s, c.schedule.noised(p.x0, s, mixture), p.x0, state.t)
+
+
+@dataclass(frozen=True)
+class NoiseOfYForgotten(DDNM):
+    def step(self, state, s, c):
+        return DDNM.step(replace(self, sigma_y=0.0), state, s, c)
+
+
+@dataclass(frozen=True)
+class OneNormForTheBatch(DPS):
+    def step(self, state, s, c):
+        with mock.patch("inpaintkit.methods.dps.squares", lambda error: error.detach().square().sum().expand(len(error))):
+            return DPS.step(self, state, s, c)  # right: one for each picture
+
+
+@dataclass(frozen=True)
+class GradientOfTheSquare(DPS):
+    def step(self, state, s, c):
+        return DPS.step(replace(self, zeta=2 * self.zeta), state, s, c)  # right: of the norm
+
+
+@dataclass(frozen=True)
+class TheOtherWay(DPS):
+    def step(self, state, s, c):
+        with mock.patch("inpaintkit.methods.dps.pulled_back", lambda *args: -pulled_back(*args)):
+            return DPS.step(self, state, s, c)
+
+
+@dataclass(frozen=True)
+class NoSlopeOfTheNetwork(DPS):
+    def step(self, state, s, c):
+        with mock.patch("inpaintkit.methods.dps.pulled_back", lambda value, x, weight, method: weight):
+            return DPS.step(self, state, s, c)  # right: through the network
+
+
+@dataclass(frozen=True)
+class StepsOfOneLength(CoPaint):
+    def step(self, state, s, c):
+        return CoPaint.step(replace(self, growth=1.0), state, s, c)
+
+
+@dataclass(frozen=True)
+class NeverShortened(CoPaint):
+    def step(self, state, s, c):
+        with mock.patch("inpaintkit.methods.copaint.SHRINK", 1.0):
+            return CoPaint.step(self, state, s, c)
+
+
+@dataclass(frozen=True)
+class ShortenedForAll(CoPaint):
+    def step(self, state, s, c):
+        with mock.patch("inpaintkit.methods.copaint.squares", lambda x: x.detach().square().sum().expand(len(x))):
+            return CoPaint.step(self, state, s, c)  # right: picture by picture
+
+
+@dataclass(frozen=True)
+class NotHeld(CoPaint):
+    def step(self, state, s, c):
+        return CoPaint.step(replace(self, reg=0.0), state, s, c)
+
+
+WRONG = {
+    ReferenceAtTheLevelAbove: ILVR(range_t=0, walk=trailing(12)),
+    OneLowPassOnly: ILVR(range_t=0, walk=trailing(12)),
+    AliasedLowPass: ILVR(range_t=0, walk=trailing(12)),
+    EpsOfTheProjectedEstimate: DDNM(walk=trailing(12)),
+    SharesThatDoNotAddUp: DDNM(walk=trailing(12)),
+    NoiseOfYForgotten: DDNM(sigma_y=0.1, walk=trailing(12)),
+    OneNormForTheBatch: DPS(walk=trailing(12)),
+    GradientOfTheSquare: DPS(walk=trailing(12)),
+    TheOtherWay: DPS(weighting="pigdm", walk=trailing(12)),
+    NoSlopeOfTheNetwork: DPS(walk=trailing(12)),
+    StepsOfOneLength: CoPaint(lr=0.5, growth=1.05, walk=trailing(6)),
+    NeverShortened: CoPaint(lr=50.0, walk=trailing(6)),
+    ShortenedForAll: CoPaint(lr=50.0, walk=trailing(6)),
+    NotHeld: CoPaint(lr=0.5, reg=0.01, walk=trailing(6)),
+}
+
+
+@pytest.mark.parametrize("twin", WRONG, ids=lambda t: t.__name__)
+def test_a_broken_method_is_noticed(twin):
+    method = WRONG[twin]
+    check_agreement(method, TRANSCRIPTIONS[type(method)])
+    with pytest.raises(AssertionError):
+        check_agreement(twin(**{f.name: getattr(method, f.name) for f in fields(method)}), TRANSCRIPTIONS[type(method)])
+
+
+def test_a_share_of_fresh_noise_that_shrinks_the_noise_is_noticed():
+    def mixed(self, x0, eps, noise, s, share):  # what DDNM's own code does at sigma_y = 0, nearly
+        return self.a(s) * x0 + self.sigma(s) ** 2 * (share * noise + math.sqrt(1 - share**2) * eps)  # right: sigma(s)
+
+    with mock.patch.object(NoiseSchedule, "mixed", mixed), pytest.raises(AssertionError):
+        check_agreement(DDNM(walk=trailing(12)), TRANSCRIPTIONS[DDNM])
 
 
 def _eps_weight_forgets_sigma(self, x0, eps, t, s, eta):

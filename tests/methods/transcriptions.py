@@ -1,7 +1,8 @@
 """Each method's equations once more, in numpy, from the papers and apart from `core/`: what the methods must agree with.
 
 A transcription takes the settings, the first state, the levels visited, alpha_bar, the network `denoise(x, t) -> (x0, spread or None)`
-with `denoise.pulled_back(x, t, v)` = (d x0 / d x)^T v, the measurement y, where it is known, and `draw(stream)`; it yields every state. A new method needs one here, and one line in the table.
+with `denoise.pulled_back(x, t, v)` = (d x0 / d x)^T v, the measurement y, where it is known, and `draw(stream)`; it yields every
+state. A new method needs one here, and one line in the table.
 """
 
 from itertools import pairwise
@@ -135,8 +136,9 @@ def dps(method, x, times, ab, denoise, y, known, draw):
                 score = denoise.pulled_back(x, t, error / (r2 + method.sigma_y**2))  # of y given x_t
                 x0 = x0 + (1 - ab[t]) / np.sqrt(ab[t]) * score
                 x0 = np.clip(x0, -1, 1) if denoise.clamp else x0
+                eps = (x - np.sqrt(ab[t]) * x0) / np.sqrt(1 - ab[t])
             if method.renoise is None:
-                moved = move(np.sqrt(ab[t]) * x0 + np.sqrt(1 - ab[t]) * eps, x0, spread, t, s, ab, method.eta, draw)
+                moved = move(x, x0, spread, t, s, ab, method.eta, draw)
             else:
                 moved = fresh(x0, eps, s, ab, method.renoise, draw)
             x = moved - step
@@ -144,7 +146,8 @@ def dps(method, x, times, ab, denoise, y, known, draw):
 
 
 def copaint(method, x, times, ab, denoise, y, known, draw):
-    """Zhang et al. 2023, algorithm 1, picture by picture; steps as in their code (times sqrt(alpha_bar), shortened by 0.8 until the loss falls)."""
+    """Zhang et al. 2023, algorithm 1, picture by picture; a step's length as in their code: times sqrt(alpha_bar), and times 0.8
+    until the loss does not rise."""
     levels = sorted(set(times))[::-1]
     for t, s in pairwise(times):
         if s > t:

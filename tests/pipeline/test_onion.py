@@ -1,10 +1,12 @@
 """Ring by ring: what is called with what, that known pixels stay, and every kind of filler."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
-import tiny
 from scipy import ndimage
 
+import tiny
 from inpaintkit.core.errors import BadInput, Cancelled, UsageError
 from inpaintkit.core.walk import Walk
 from inpaintkit.data.images import from_array
@@ -46,8 +48,8 @@ def test_there_is_one_call_for_each_ring_of_the_depth(ring):
     deepest = ndimage.distance_transform_edt(hole).max()
     assert record["rings"] == len(holes) == int(np.ceil(deepest / ring))
     assert np.array_equal(holes[0], hole)
-    assert all((outer & inner == inner).all() and (inner.sum() < outer.sum()) for outer, inner in zip(holes, holes[1:], strict=False))
-    assert len({value for value in result.pixels[hole][:, 0]}) == len(holes)
+    assert all((outer & inner == inner).all() and (inner.sum() < outer.sum()) for outer, inner in pairwise(holes))
+    assert len(set(result.pixels[hole][:, 0])) == len(holes)
     depth = ndimage.distance_transform_edt(hole)
     assert np.array_equal(holes[-1], depth > ring * (len(holes) - 1))
 
@@ -60,7 +62,7 @@ def test_what_was_made_of_a_ring_is_known_to_the_next_call():
         return counting(image, left)
 
     onion(from_array(smooth()), hole, fill, 3)
-    for (_, outer), (image, inner) in zip(seen, seen[1:], strict=False):
+    for (_, outer), (image, inner) in pairwise(seen):
         assert np.allclose(image[outer & ~inner], outer.mean())
 
 

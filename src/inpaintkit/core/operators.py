@@ -53,9 +53,10 @@ class Operator(ABC):
 
     def check(self, y: Tensor, shape: Sequence[int]) -> None:
         """Raise `BadInput` unless y is a measurement of pictures of `shape` (B, C, H, W)."""
-        wanted, name = self.measured(shape[1:]), type(self).__name__
+        wanted = self.measured(shape[1:])
         if tuple(y.shape[1:]) != wanted or y.shape[0] not in (1, shape[0]):
-            raise BadInput(f"{name} of {shape[0]} x {sized(shape[1:])} values is {sized(wanted)}, but y is {sized(y.shape)}; give what was measured")
+            cause = f"{type(self).__name__} of {sized(shape)} values is {sized((shape[0], *wanted))}, but y is {sized(y.shape)}"
+            raise BadInput(f"{cause}; give what was measured of this picture")
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Known(Operator):
     def measured(self, shape: Sequence[int]) -> tuple[int, ...]:
         c, *size = self.mask.shape[1:]
         if size != list(shape[1:]) or c not in (1, shape[0]):
-            raise BadInput(f"Known holds a mask of {sized(self.mask.shape[1:])} values, but the picture has {sized(shape)}; give one of its size")
+            cause = f"Known: a mask of {sized(self.mask.shape[1:])} values, but the picture has {sized(shape)}"
+            raise BadInput(f"{cause}; give one of the picture's size")
         return tuple(shape)
 
     def known(self) -> Tensor:
@@ -100,7 +102,8 @@ class Linear(Operator):
 
     def __post_init__(self) -> None:
         if self.matrix.ndim != 2 or self.matrix.shape[1] != prod(self.shape):
-            raise BadInput(f"a matrix of {sized(self.matrix.shape)} does not fit pictures of {sized(self.shape)}; it needs {prod(self.shape)} columns")
+            cause = f"Linear: a matrix of {sized(self.matrix.shape)} does not fit pictures of {sized(self.shape)}"
+            raise BadInput(f"{cause}; it needs {prod(self.shape)} columns")
 
     @cached_property
     def svd(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,7 +125,7 @@ class Linear(Operator):
 
     def measured(self, shape: Sequence[int]) -> tuple[int, ...]:
         if tuple(shape) != tuple(self.shape):
-            raise BadInput(f"Linear was made for pictures of {sized(self.shape)}, not {sized(shape)}")
+            raise BadInput(f"Linear: made for pictures of {sized(self.shape)}, not {sized(shape)}; give a matrix for those")
         return (self.matrix.shape[0],)
 
 

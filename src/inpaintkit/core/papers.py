@@ -28,8 +28,22 @@ class Paper:
         return "\n".join([f"@inproceedings{{{self.key},", *(f"  {name} = {{{value}}}," for name, value in fields.items()), "}"])
 
 
-DDPM = Paper("ho2020ddpm", "Denoising Diffusion Probabilistic Models", ("Jonathan Ho", "Ajay Jain", "Pieter Abbeel"), 2020, "NeurIPS", "2006.11239")
-DDIM = Paper("song2021ddim", "Denoising Diffusion Implicit Models", ("Jiaming Song", "Chenlin Meng", "Stefano Ermon"), 2021, "ICLR", "2010.02502")
+DDPM = Paper(
+    "ho2020ddpm",
+    "Denoising Diffusion Probabilistic Models",
+    ("Jonathan Ho", "Ajay Jain", "Pieter Abbeel"),
+    2020,
+    "NeurIPS",
+    "2006.11239",
+)
+DDIM = Paper(
+    "song2021ddim",
+    "Denoising Diffusion Implicit Models",
+    ("Jiaming Song", "Chenlin Meng", "Stefano Ermon"),
+    2021,
+    "ICLR",
+    "2010.02502",
+)
 SCORE_SDE = Paper(
     "song2021score",
     "Score-Based Generative Modeling through Stochastic Differential Equations",

@@ -52,7 +52,7 @@ class Separable(Operator):
 
 @dataclass(frozen=True)
 class Decimate(Separable):
-    """Every `factor`-th pixel from `phase` on. To methods that need known pixels `Known(At(ones))` with the picture `At(y)` says the same."""
+    """Every `factor`-th pixel from `phase` on. Methods that need known pixels take `Known(At(ones))` and the picture `At(y)`."""
 
     phase: int = 0
 

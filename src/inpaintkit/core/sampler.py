@@ -125,7 +125,7 @@ class Context:
         """Whether a condition that counts only above `range_t` levels of the walk (0: everywhere) counts at s; notes when it never does."""
         reached = len(self.levels) - 2  # the highest level a move can reach
         if range_t > 0 and range_t >= reached:
-            self.note(f"range_t = {range_t}: the walk reaches levels {reached} to 0 only, so the condition never counts and any picture may come out")
+            self.note(f"range_t = {range_t}: the walk reaches levels {reached} to 0 only, so y is never used and any picture may come out")
         return range_t == 0 or self.level(s) > range_t
 
     def note(self, text: str) -> None:

@@ -17,8 +17,9 @@ class DPS(GradientMethod):
     """Move, then step against the gradient of the measurement's error (Chung et al. 2023, algorithm 1:
     `x_s = x_s' - zeta d|y - A x0(x_t)| / d x_t`, the norm of each picture its own).
 
-    With the weighting "pigdm" the estimate itself is corrected ahead of the move (PiGDM, Song et al. 2023, section 3:
-    `x0' = x0 + sigma_t^2 / sqrt(alpha_bar_t) (d x0 / d x_t)^T At (r^2 A At + sigma_y^2)^-1 (y - A x0)`, `r^2 = sigma_t^2`).
+    With the weighting "pigdm" the score of y given x_t is added ahead of the move (PiGDM, Song et al. 2023, section 3:
+    `x0' = x0 + sigma_t^2 / sqrt(alpha_bar_t) (d x0 / d x_t)^T At (r^2 A At + sigma_y^2)^-1 (y - A x0)`, `r^2 = sigma_t^2`,
+    and eps' belongs to x0').
     """
 
     papers: ClassVar = (papers.DPS, papers.PIGDM)
@@ -26,7 +27,7 @@ class DPS(GradientMethod):
     zeta: Annotated[float, Field(ge=0)] = 0.5
     """Length of the step, as in the authors' code (their paper's equation has the gradient of the square, divided by the norm)."""
     weighting: Literal["dps", "pigdm"] = "dps"
-    """dps: a step of `zeta`; pigdm: nothing to tune, good at 20 steps or fewer."""
+    """dps: a step of `zeta`; pigdm: nothing to tune, for few steps."""
     sigma_y: Annotated[float, Field(ge=0)] = 0.0
     """With pigdm: standard deviation of the noise in y, in units of pictures in [-1, 1]."""
     eta: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -43,7 +44,8 @@ class DPS(GradientMethod):
         if self.weighting == "pigdm":
             pull = c.operator.pinv(error.detach(), (self.sigma_y / c.schedule.sigma(t)) ** 2)
             gain = pulled_back(p.x0, x, pull, self) / c.schedule.a(t)  # sigma_t^2 / r^2 = 1
-            p, step = replace(p, x0=c.clamped(p.x0.detach() + gain)), torch.zeros_like(gain)
+            x0 = c.clamped(p.x0.detach() + gain)
+            p, step = replace(p, x0=x0, eps=c.schedule.eps(x.detach(), x0, t)), torch.zeros_like(gain)
         else:
             step = self.zeta * pulled_back(error, x, error.detach(), self) / per_picture(squares(error).sqrt()).clamp(min=1e-12)
         with torch.no_grad():

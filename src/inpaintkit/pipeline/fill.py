@@ -255,7 +255,7 @@ class _Job:
             x = self.coarse_to_fine(y.repeat_interleave(len(seeds), 0), known.repeat_interleave(len(seeds), 0), batch, seeds)
             self.seconds += time.perf_counter() - began
             for n, region in enumerate(batch):
-                values = seam.close(x[n * len(seeds) : (n + 1) * len(seeds)], y[n : n + 1], known[n : n + 1], self.options.feather)
+                values = x[n * len(seeds) : (n + 1) * len(seeds)]
                 box = region.hole  # not the region's box: regions may overlap, their holes do not
                 left, top = box[0] - region.box[0], box[1] - region.box[1]
                 yield box, values[:, :, top : top + box[3] - box[1], left : left + box[2] - box[0]]
@@ -272,7 +272,10 @@ class _Job:
         return refined(self.method, self.options.refine) if finer else self.method
 
     def coarse_to_fine(self, y: Tensor, known: Tensor, batch: Sequence[Region], seeds: Sequence[int]) -> Tensor:
-        """Fill y `(B, 3, h, w)` where known `(B, 1, h, w)` is 0; each finer level starts from the enlarged coarser one."""
+        """Fill y `(B, 3, h, w)` where known `(B, 1, h, w)` is 0.
+
+        Each finer level starts from the enlarged coarser one; seams are closed at every level.
+        """
         x: Tensor | None = None
         boxes = tuple(region.box for region in batch for _ in seeds)
         for scale in batch[0].scales:
@@ -281,6 +284,8 @@ class _Job:
             if x is not None:
                 x = torch.where(where > 0, small, regions.enlarged(x, small.shape[2:]))
             x = self.level(small, where, x, noise, boxes, scale)
+            variants = [slice(i, i + len(seeds)) for i in range(0, len(x), len(seeds))]  # of one region: they share its rim
+            x = torch.cat([seam.close(x[v], small[v][:1], where[v][:1], self.options.feather) for v in variants])
         assert x is not None
         return x
 

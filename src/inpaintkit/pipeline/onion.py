@@ -37,7 +37,7 @@ def onion(
     notes, began = check_hole(hole, picture.name, picture), time.perf_counter()
     depth = rings(hole, ring)
     total = int(depth.max())
-    image = np.ascontiguousarray((picture.tensor()[0].permute(1, 2, 0).numpy() + 1) / 2)
+    image = np.ascontiguousarray((picture.tensor()[0].permute(1, 2, 0).numpy() + 1) / 2, np.float32)
     for k in range(1, total + 1):
         filled = np.asarray(fill(image.copy(), depth >= k), np.float32)
         if filled.shape != image.shape:
