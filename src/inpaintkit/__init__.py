@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from inpaintkit.core.walk import Walk
     from inpaintkit.data.masks import MASKS
     from inpaintkit.methods import METHODS
+    from inpaintkit.methods.copaint import CoPaint
+    from inpaintkit.methods.ddnm import DDNM
+    from inpaintkit.methods.dps import DPS
+    from inpaintkit.methods.ilvr import ILVR
     from inpaintkit.methods.plain import Plain
     from inpaintkit.methods.repaint import RePaint
     from inpaintkit.models.catalog import MODELS
@@ -31,12 +35,16 @@ _LAZY = {
     "Options": "inpaintkit.pipeline.fill",
     "Plain": "inpaintkit.methods.plain",
     "RePaint": "inpaintkit.methods.repaint",
+    "ILVR": "inpaintkit.methods.ilvr",
+    "DDNM": "inpaintkit.methods.ddnm",
+    "DPS": "inpaintkit.methods.dps",
+    "CoPaint": "inpaintkit.methods.copaint",
     "Walk": "inpaintkit.core.walk",
     "METHODS": "inpaintkit.methods",
     "MODELS": "inpaintkit.models.catalog",
     "MASKS": "inpaintkit.data.masks",
 }
-__all__ = ["MASKS", "METHODS", "MODELS", "Inpainter", "Options", "Plain", "RePaint", "Walk"]
+__all__ = ["DDNM", "DPS", "ILVR", "MASKS", "METHODS", "MODELS", "CoPaint", "Inpainter", "Options", "Plain", "RePaint", "Walk"]
 
 
 def __getattr__(name: str) -> object:

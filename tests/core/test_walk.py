@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 from diffusers import DDIMScheduler
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from inpaintkit.core.errors import UsageError
@@ -179,13 +179,22 @@ def test_repaint_walks_have_the_published_number_of_evaluations(steps, j, r, dow
 
 @given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 5), st.sampled_from(["even", "trailing"]))
 def test_repaint_walks_are_those_of_its_appendix_on_any_levels(steps, j, r, spacing):
+    assume(r == 1 or j < steps)
     walk = Walk(steps, spacing, jump_length=j, jump_n_sample=r)
     levels = walk.levels(LINEAR)
     assert walk.times(LINEAR) == [levels[k + 1] for k in repaint_walk(steps, j, r)]
 
 
+@pytest.mark.parametrize(("steps", "j"), [(1, 1), (5, 5), (5, 9)])
+def test_a_jump_longer_than_the_walk_is_refused_unless_there_are_no_jumps(steps, j):
+    with pytest.raises(UsageError, match=f"jump_length = {j}: a walk of {steps} levels has no jump that long; use at most {steps - 1}, or"):
+        Walk(steps, jump_length=j, jump_n_sample=2).times(LINEAR)
+    assert len(Walk(steps, jump_length=j).times(LINEAR)) == steps + 1
+
+
 @given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 5))
 def test_a_walk_with_jumps_moves_one_level_at_a_time_and_ends_clean(steps, j, r):
+    assume(r == 1 or j < steps)
     walk = Walk(steps, jump_length=j, jump_n_sample=r)
     levels, times = walk.levels(LINEAR), walk.times(LINEAR)
     places = [levels.index(t) for t in times]

@@ -55,9 +55,9 @@ class Options(Settings):
     """How far into the hole, in pixels, the fill is adjusted to meet the known pixels without a step; 0 = not at all."""
     crop: Literal["auto", "none"] = "auto"
     """auto: only windows around the hole are computed; none: the whole picture is."""
-    reach: Annotated[float, Field(ge=1)] = 24.0
+    reach: Annotated[float, Field(ge=1)] = 8.0
     """A hole pixel further than this from known ones is filled coarse to fine."""
-    refine: Annotated[float, Field(gt=0, le=1)] = 0.5
+    refine: Annotated[float, Field(gt=0, le=1)] = 0.2
     """Where a finer level starts, as a share of the noise levels."""
     tell_network: bool = False
     """Tell a mask-conditioned network the known pixels with any method (plain always does)."""
