@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpaintkit.core.errors import BadInput, UsageError
@@ -67,6 +67,7 @@ def close(one, other, scale=1.0):
 
 
 @every_operator
+@settings(max_examples=15)
 @given(st.integers(0, 1000), st.integers(1001, 2000))
 def test_the_adjoint_gives_the_same_inner_product(operator, one, other):
     x, y = some(one), measurement(operator, other)
@@ -75,6 +76,7 @@ def test_the_adjoint_gives_the_same_inner_product(operator, one, other):
 
 
 @every_operator
+@settings(max_examples=15)
 @given(st.integers(0, 1000))
 def test_the_pseudo_inverse_is_one(operator, seed):
     x, z, y = some(seed), some(seed + 1), measurement(operator, seed + 2)
@@ -85,6 +87,7 @@ def test_the_pseudo_inverse_is_one(operator, seed):
 
 
 @every_operator
+@settings(max_examples=15)
 @given(st.integers(0, 1000), st.sampled_from([1e-3, 0.5, 20.0]))
 def test_damped_it_minimises_error_and_size_together(operator, seed, ratio):
     y = measurement(operator, seed)
@@ -94,6 +97,7 @@ def test_damped_it_minimises_error_and_size_together(operator, seed, ratio):
 
 
 @every_operator
+@settings(max_examples=15)
 @given(st.integers(0, 1000))
 def test_projection_meets_the_measurement_moves_least_and_is_idempotent(operator, seed):
     x, y = some(seed), operator.A(some(seed + 1))

@@ -22,12 +22,12 @@ SEEDS = (3, 5, 8, 13, 21)
 
 
 def few(method):
-    walk = replace(method.walk, steps=5, jump_length=min(method.walk.jump_length, 2), jump_n_sample=min(method.walk.jump_n_sample, 2))
+    walk = replace(method.walk, steps=3, jump_length=min(method.walk.jump_length, 2), jump_n_sample=min(method.walk.jump_n_sample, 2))
     method = replace(method, walk=walk)
     if isinstance(method, ILVR):
-        return replace(method, range_t=1, factor=4)
+        return replace(method, range_t=0, factor=4)
     if isinstance(method, CoPaint):
-        return replace(method, lr=2.0, walk=replace(walk, steps=3))  # long enough to be shortened
+        return replace(method, lr=2.0)  # long enough to be shortened
     return method
 
 
@@ -126,7 +126,7 @@ def test_the_frugal_way_keeps_the_activations_of_one_call_at_a_time(method):
 def test_a_picture_is_the_same_to_the_bit_in_any_company(method, micro_batch):
     together = run(method, denoiser(micro_batch))
     assert together.isfinite().all()
-    for index in ([2], [4, 1], [3, 0, 2]):
+    for index in ([2], [4, 1, 3]):
         assert torch.equal(run(method, denoiser(micro_batch), index), together[index])
 
 

@@ -162,9 +162,10 @@ HEAD = """\
 
 Made by `{command}`.
 
-No network is trained here: a three-component Gaussian mixture in R^32 stands for the pictures, and the denoiser is its exact E[x0 | x_t], so what is measured is the error of the method alone. Each figure is the sliced
-Wasserstein-2 distance (200 directions) in the hole between {count} samples of the method and {count} exact samples of the
-posterior, mean over the problem seeds {problems}. `box`: 12 of 32 values unknown; `half`: 16; `alternate`: every second;
+No network is trained here: a three-component Gaussian mixture in R^32 stands for the pictures, and the denoiser is its
+exact E[x0 | x_t], so what is measured is the error of the method alone. Each figure is the sliced Wasserstein-2 distance
+(200 directions) in the hole between {count} samples of the method and {count} exact samples of the posterior, mean over
+the problem seeds {problems}. `box`: 12 of 32 values unknown; `half`: 16; `alternate`: every second;
 `expand`: all but 8. Lower is better. What is not a default stands under settings.
 
 Evaluations are per sample, forward + backward (the gradient, about twice the work); copaint's depend on how often a step

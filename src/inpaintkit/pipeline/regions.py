@@ -44,8 +44,10 @@ def plan(hole: np.ndarray, multiple: int, smallest: int, largest: int, reach: fl
     for box in _groups(hole):
         x0, y0, x1, y1 = box
         inside = hole[max(y0 - 1, 0) : y1 + 1, max(x0 - 1, 0) : x1 + 1]
-        scales = _scales(_depth(inside), reach, max(hole.shape) / smallest)
-        coarsest, extent = scales[0], max(x1 - x0, y1 - y0)
+        extent = max(x1 - x0, y1 - y0)
+        # a window of four times the hole is context enough; more would make the cost follow the photo
+        scales = _scales(_depth(inside), reach, min(max(hole.shape), 4 * extent) / smallest)
+        coarsest = scales[0]
         context = max(coarsest * min(max(extent // (2 * coarsest), 16), 64), 32)
         columns = _stretch(x0, x1, hole.shape[1], context, multiple, coarsest, smallest, largest)
         rows = _stretch(y0, y1, hole.shape[0], context, multiple, coarsest, smallest, largest)
