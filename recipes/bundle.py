@@ -1,6 +1,6 @@
 """Put a trained model folder into the package as bfloat16, with its card and checksum.
 
-    python recipes/bundle.py runs/photo-64/model photo-64        (the card is recipes/photo-64.md)
+python recipes/bundle.py runs/photo-64/model photo-64        (the card is recipes/photo-64.md)
 """
 
 import json

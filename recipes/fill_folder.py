@@ -1,6 +1,6 @@
 """Fill every picture of a folder with its mask of the same stem, for measuring.
 
-    python recipes/fill_folder.py --images DIR --masks DIR --out DIR [--model NAME] [--seed N] [METHOD ...]
+python recipes/fill_folder.py --images DIR --masks DIR --out DIR [--model NAME] [--seed N] [METHOD ...]
 """
 
 import time
@@ -42,7 +42,9 @@ def main(args: FillFolder, method: Method | None) -> None:
         write_picture(filled[0], args.out / f"{file.stem}.png", overwrite=True)
         nfe += record["nfe"]
         assert record["changed_outside"] == 0
-    print(f"{args.out}: {len(files)} pictures, {(time.perf_counter() - began) / len(files):.2f} s and {nfe / len(files):.1f} evaluations each")
+    print(
+        f"{args.out}: {len(files)} pictures, {(time.perf_counter() - began) / len(files):.2f} s and {nfe / len(files):.1f} evaluations each"
+    )
 
 
 if __name__ == "__main__":

@@ -133,6 +133,7 @@ def test_results_go_to_stdout_and_progress_to_stderr(photo, mask, model, tmp_pat
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_run_says_so_in_one_line_and_leaves_nothing(photo, mask, model, tmp_path, number, code):
     argv = [*PROGRAM, "fill", photo, mask, "--model", model, "repaint", "--steps", "100", "--jump-n-sample", "500"]
+
     def hearing() -> None:  # a suite started in the background ignores SIGINT, and its children would, too
         signal.signal(number, signal.SIG_DFL)
 

@@ -54,7 +54,7 @@ class NetworkConfig(Settings):
     """Width of the time embedding's input, when it is not that of the first level."""
     time_scale: Annotated[float, Field(gt=0)] = 1.0
     """The network is told the time times this (improved-diffusion: 1000 / T)."""
-    default_method: dict[str, Any] = field(default_factory=lambda: {"name": "ddim"})
+    default_method: dict[str, Any] = field(default_factory=lambda: {"name": "ddnm"})
     """Name and fields of the method used when none is asked for."""
 
 
