@@ -13,7 +13,8 @@ from inpaintkit.core.sampler import Method
 from inpaintkit.data.images import read_mask, read_picture, write_picture
 from inpaintkit.methods import METHODS
 from inpaintkit.models.catalog import DEFAULT
-from inpaintkit.pipeline.fill import Inpainter, Options
+from inpaintkit.pipeline.fill import Inpainter
+from inpaintkit.pipeline.job import Options
 
 
 @dataclass(frozen=True)

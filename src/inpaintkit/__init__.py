@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from inpaintkit.methods.plain import Plain
     from inpaintkit.methods.repaint import RePaint
     from inpaintkit.models.catalog import MODELS
-    from inpaintkit.pipeline.fill import Inpainter, Options
+    from inpaintkit.pipeline.fill import Inpainter
+    from inpaintkit.pipeline.job import Options
 
 __version__ = "0.1.0"
 
 # Public names are imported when they are first asked for, so that `import inpaintkit` costs nothing.
 _LAZY = {
     "Inpainter": "inpaintkit.pipeline.fill",
-    "Options": "inpaintkit.pipeline.fill",
+    "Options": "inpaintkit.pipeline.job",
     "Plain": "inpaintkit.methods.plain",
     "RePaint": "inpaintkit.methods.repaint",
     "ILVR": "inpaintkit.methods.ilvr",

@@ -655,7 +655,8 @@ def test_a_random_class_belongs_to_the_seed_alone(tmp_path):
     import numpy as np
 
     from inpaintkit.methods import METHODS
-    from inpaintkit.pipeline.fill import Inpainter, Options
+    from inpaintkit.pipeline.fill import Inpainter
+    from inpaintkit.pipeline.job import Options
 
     folder, image = settled(tmp_path)
     pipe = Inpainter.from_pretrained(str(folder), dtype="float32")

@@ -11,7 +11,8 @@ from inpaintkit.data.images import from_array
 from inpaintkit.methods.ddnm import DDNM
 from inpaintkit.methods.ilvr import ILVR
 from inpaintkit.pipeline.blind import blind
-from inpaintkit.pipeline.fill import Inpainter, Options
+from inpaintkit.pipeline.fill import Inpainter
+from inpaintkit.pipeline.job import Options
 
 FEW = ILVR(factor=4, range_t=0, walk=Walk(4))
 

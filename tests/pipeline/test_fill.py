@@ -18,7 +18,8 @@ from inpaintkit.data.images import check_hole
 from inpaintkit.methods import METHODS
 from inpaintkit.methods.plain import Plain
 from inpaintkit.methods.repaint import RePaint
-from inpaintkit.pipeline.fill import Inpainter, Options
+from inpaintkit.pipeline.fill import Inpainter
+from inpaintkit.pipeline.job import Options
 
 FAST = Plain(walk=Walk(2, "trailing"))
 

@@ -10,7 +10,8 @@ from inpaintkit.core.walk import Walk
 from inpaintkit.methods import METHODS, CoPaint, RePaint
 from inpaintkit.methods.gradient import GradientMethod
 from inpaintkit.methods.ilvr import ILVR
-from inpaintkit.pipeline.fill import Inpainter, Options, refined
+from inpaintkit.pipeline.fill import Inpainter
+from inpaintkit.pipeline.job import Options, refined
 
 
 def few(method):

@@ -10,7 +10,8 @@ from inpaintkit.core.sampler import Method
 from inpaintkit.data.images import Hole, Picture
 from inpaintkit.methods import METHODS
 from inpaintkit.methods.ilvr import ILVR
-from inpaintkit.pipeline.fill import Inpainter, Options, Step
+from inpaintkit.pipeline.fill import Inpainter
+from inpaintkit.pipeline.job import Options, Step
 from inpaintkit.pipeline.measured import reference
 
 

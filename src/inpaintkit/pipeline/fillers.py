@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.sampler import Method
 from inpaintkit.data.images import Hole
-from inpaintkit.pipeline.fill import Inpainter, Options
+from inpaintkit.pipeline.fill import Inpainter
+from inpaintkit.pipeline.job import Options
 
 Image = NDArray[np.float32]
 Fill = Callable[[Image, Hole], Image]

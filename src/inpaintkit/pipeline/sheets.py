@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from inpaintkit.data.images import Picture
-from inpaintkit.pipeline.fill import Step
+from inpaintkit.pipeline.job import Step
 
 TINT = (255, 0, 160)
 SIDE = 512  # longest side of a panel or frame, pixels

@@ -16,7 +16,8 @@ from inpaintkit.core.settings import Settings, checked, dumped
 from inpaintkit.data.images import Picture
 from inpaintkit.methods import METHODS
 from inpaintkit.methods.ilvr import ILVR
-from inpaintkit.pipeline.fill import Inpainter, Options, Step
+from inpaintkit.pipeline.fill import Inpainter
+from inpaintkit.pipeline.job import Options, Step
 from inpaintkit.pipeline.measured import Measured, reference, whole
 
 

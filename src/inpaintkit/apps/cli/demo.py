@@ -17,7 +17,8 @@ from inpaintkit.core.files import write_bytes
 from inpaintkit.core.sampler import Seed
 from inpaintkit.data.images import Hole, Picture, encode_png, from_array, write_picture
 from inpaintkit.models.catalog import DEFAULT
-from inpaintkit.pipeline.fill import Inpainter, Step
+from inpaintkit.pipeline.fill import Inpainter
+from inpaintkit.pipeline.job import Step
 
 NAMES = {
     "photo.png": "the photo: Chelsea the cat, by Stefan van der Walt (scikit-image, CC0)",

@@ -13,7 +13,7 @@ from inpaintkit.core.sampler import Seed
 from inpaintkit.data.images import LIMITS, Limits
 from inpaintkit.methods import METHODS
 from inpaintkit.models.catalog import DEFAULT
-from inpaintkit.pipeline.fill import Options
+from inpaintkit.pipeline.job import Options
 
 _NAMED = tuple(Annotated[type(m), tyro.conf.subcommand(n, default=m, description=summary(n))] for n, m in METHODS.items())
 _DEFAULT = Annotated[None, tyro.conf.subcommand("default", description="What the model's own configuration names, or the command needs.")]

@@ -9,7 +9,8 @@ from inpaintkit.core.sampler import Method
 from inpaintkit.core.walk import moves_down
 from inpaintkit.data.images import Picture, known_from_hole
 from inpaintkit.pipeline import regions
-from inpaintkit.pipeline.fill import Inpainter, Options, grown, referred, refined
+from inpaintkit.pipeline.fill import Inpainter, grown, referred
+from inpaintkit.pipeline.job import Options, refined
 
 
 def plan(pipe: Inpainter, picture: Picture, hole: np.ndarray, method: Method, options: Options, variants: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from inpaintkit.pipeline.fill import Step
+from inpaintkit.pipeline.job import Step
 from inpaintkit.pipeline.onion import Ring
 
 EVERY = 5.0  # seconds between plain lines
