@@ -26,7 +26,7 @@ lint: .venv/.installed-dev
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,classic]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,classic,train]'
 	@touch $@
 
 clean:

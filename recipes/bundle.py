@@ -16,7 +16,7 @@ from inpaintkit.train.recipes import read
 
 source, name = Path(sys.argv[1]), sys.argv[2]
 network, schedule, _ = load_folder(source)
-network.config = read(Path(__file__).parent / f"{name}.toml").network  # how to use it may have been decided after training
+network.config = read(Path(__file__).parent / f"{name}.toml").task.network  # how to use it may have been decided after training
 save_folder(ASSETS / name, network, schedule, (Path(__file__).parent / f"{name}.md").read_text(), torch.bfloat16)
 sums = ASSETS / "SHA256.json"
 known = json.loads(sums.read_text()) if sums.is_file() else {}

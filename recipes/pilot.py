@@ -23,6 +23,6 @@ recipe = read(Path(__file__).parent / "photo-64.toml")
 weights = {key: tensor.float() for key, tensor in load_file(source).items()}
 stem = weights["conv_in.weight"]
 weights["conv_in.weight"] = torch.cat([stem[:, :12], *[stem[:, 12:16] / 3] * 3, stem[:, 16:]], 1)
-network = Network(UNet2DModel(**recipe.unet), recipe.network)
+network = Network(UNet2DModel(**recipe.task.unet), recipe.task.network)
 network.unet.load_state_dict(weights)
 save_folder(out, network, cosine(), "A half-trained start.\n")

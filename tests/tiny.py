@@ -7,7 +7,9 @@ import torch
 from diffusers import UNet2DModel
 
 from inpaintkit.core.schedule import NoiseSchedule, cosine
+from inpaintkit.models import control_folders
 from inpaintkit.models.checkpoints import save_folder
+from inpaintkit.models.control import ControlConfig, ControlNetwork, Units
 from inpaintkit.models.unet import Condition, Network, NetworkConfig
 
 UNET = {
@@ -52,4 +54,26 @@ def foreign(path: Path, **other: Any) -> Path:
 
     unet(**other).save_pretrained(path)
     DDPMScheduler(num_train_timesteps=1000).save_pretrained(path)
+    return path
+
+
+CONTROL = {"widths": (8, 16), "blocks": 1, "head_width": 8, "size": 16, "largest": 32}
+KELVIN = Units((280.0,), (5.0,), (280.0,), (5.0,), "K")
+
+
+def control(seed: int = 0, **config: Any) -> ControlNetwork:
+    """A conditional network with no weight at zero, as after some training."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = ControlNetwork(ControlConfig(**(CONTROL | config)))
+        for parameter in made.parameters():
+            torch.nn.init.normal_(parameter, std=0.15)
+    return made.eval().requires_grad_(False)
+
+
+def field_folder(path: Path, **config: Any) -> Path:
+    """A model folder of a conditional network of one-channel fields in kelvins, told their values."""
+    config = {"channels": 1, "cond_channels": 1, "clamp": False, "units": KELVIN} | config
+    config = {"default_method": {"name": "plain", "walk": {"steps": 3, "spacing": "trailing"}}} | config
+    control_folders.save(path, control(**config), cosine(100), "A tiny network with random weights.\n")
     return path

@@ -65,7 +65,7 @@ def test_upscale_in_every_way_by_four(command, photo, way, method):
     code, out, err = command("upscale", "--how", way, "--factor", 4, "--decimated", "--json", "--quiet", method=method)
     assert code == 0, err
     record = json.loads(out)
-    assert record["upscale"] == {"factor": 4, "how": way, "down": "avgpool", "decimated": True}
+    assert record["upscale"] == {"factor": 4, "how": way, "down": "avgpool", "decimated": True, "average": 1}
     assert record["outputs"] == [str(photo.with_name("photo.x4.png"))]
     assert pixels(record["outputs"][0]).shape == (160, 192, 3)
 
@@ -152,7 +152,10 @@ def test_fill_takes_the_picture_as_the_reference_of_ilvr(fill, photo, tmp_path):
         (("upscale", "IMAGE", "--how", "ilvr", "ddnm"), "cannot follow a reference"),
         (("upscale", "IMAGE", "--uncertainty", "u.npy"), "--variants"),
         (("blind", "IMAGE", "MASK", "repaint"), "RePaint: has to know the hole"),
-        (("blind", "IMAGE", "--how", "predict"), "--how"),
+        (("blind", "IMAGE", "MASK", "--how", "predict"), "finds the hole itself"),
+        (("blind", "IMAGE", "--threshold", "1.5"), "threshold = 1.5"),
+        (("blind", "IMAGE", "--detector", "none"), "none: no such model"),
+        (("blind", "IMAGE", "--how", "ilvr", "--mask-out", "OUT"), "belong to --how predict"),
         (("blind", "IMAGE", "--invert-mask"), "no MASK file to invert"),
         (("onion", "IMAGE"), "no hole was named; give a MASK file, --box X,Y,W,H or --mask-from alpha"),
         (("onion", "IMAGE", "MASK", "--ring", "0"), "ring = 0"),

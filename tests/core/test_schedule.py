@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from inpaintkit.core.errors import BadInput
-from inpaintkit.core.schedule import SCHEDULES, NoiseSchedule, cosine, from_config, linear, scaled_linear
+from inpaintkit.core.schedule import SCHEDULES, NoiseSchedule, cosine, from_config, linear, log_likelihood, scaled_linear
 
 LINEAR = linear()
 SOME = {"linear": LINEAR, "cosine": cosine(), "scaled_linear": scaled_linear(), "short": linear(100), "coarse cosine": cosine(10)}
@@ -209,3 +209,54 @@ def test_numbers_leave_the_schedule_without_changing_a_pictures_precision():
 def test_a_schedule_may_have_one_level():
     assert NoiseSchedule(torch.tensor([1.0, 0.1], dtype=torch.float64), {}).T == 1
     assert all(make(1).T == 1 for make in SCHEDULES.values())
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_a_batch_of_levels_gets_the_numbers_of_each_of_them(schedule):
+    levels, t = schedule(1000), torch.tensor([2, 500, 1000])
+    numbers = {
+        "a": lambda t: levels.a(t),
+        "sigma": lambda t: levels.sigma(t),
+        "snr": lambda t: levels.snr(t),
+        "beta": lambda t: levels.beta(t, t - 1),
+        "posterior_sigma": lambda t: levels.posterior_sigma(t, t - 1, 1.0),
+    }
+    for name, number in numbers.items():
+        found = number(t)
+        assert (found.shape, found.dtype) == ((3, 1, 1, 1), torch.float32), name
+        assert found.flatten().tolist() == pytest.approx([number(int(level)) for level in t], rel=1e-7), name
+    x0, eps = torch.randn((2, 3, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    alone = torch.cat([levels.mean(x0[i : i + 1], eps[i : i + 1], int(t[i]), int(t[i]) - 1, 1.0) for i in range(3)])
+    assert torch.allclose(levels.mean(x0, eps, t, t - 1, 1.0), alone, atol=1e-6)
+
+
+def test_the_bound_is_the_divergence_of_two_gaussians():
+    """Against torch.distributions, which has its own formula; in bits."""
+    levels, t, rng = linear(1000), torch.tensor([2, 400, 1000]), torch.Generator().manual_seed(0)
+    x0, eps, guess, spread = torch.randn((4, 3, 3, 4, 4), generator=rng)
+    x_t = levels.noised(x0, t, eps)
+    found = levels.bound(x0, x_t, guess, spread, t)
+    for i, level in enumerate(t.tolist()):
+        true = levels.mean(x0[i].double(), levels.eps(x_t[i].double(), x0[i].double(), level), level, level - 1, 1.0)
+        made = levels.mean(guess[i].double(), levels.eps(x_t[i].double(), guess[i].double(), level), level, level - 1, 1.0)
+        normal, sigma = torch.distributions.Normal, levels.learned_sigma(spread[i].double(), level, level - 1)
+        wanted = torch.distributions.kl_divergence(normal(true, levels.posterior_sigma(level, level - 1, 1.0)), normal(made, sigma))
+        assert torch.allclose(found[i].double(), wanted / math.log(2), rtol=1e-3, atol=1e-5), level
+
+
+def test_at_the_first_level_the_bound_is_the_likelihood_of_the_8_bit_values():
+    levels, t = linear(1000), torch.tensor([1])
+    x0 = (torch.arange(256) / 127.5 - 1).view(1, 1, 16, 16)
+    spread = torch.zeros_like(x0)
+    found = levels.bound(x0, levels.noised(x0, t, torch.zeros_like(x0)), x0, spread, t)
+    low, high = levels.posterior_sigma(2, 1, 1.0), math.sqrt(levels.beta(1, 0))
+    sigma = math.sqrt(low * high)
+    inside = math.erf(1 / 255 / sigma / math.sqrt(2))
+    assert found[0, 0, 5, 5].item() == pytest.approx(-math.log2(inside), rel=1e-3, abs=1e-6)
+
+
+def test_the_likelihoods_of_all_256_values_sum_to_one():
+    values = (torch.arange(256, dtype=torch.float64) / 127.5 - 1).view(1, 1, 16, 16)
+    for mean, sigma in ((0.3, 0.5), (-0.99, 0.05), (1.0, 2.0)):
+        total = log_likelihood(values, torch.full_like(values, mean), torch.full_like(values, sigma)).exp().sum()
+        assert total.item() == pytest.approx(1, abs=1e-6)

@@ -7,9 +7,9 @@ import pytest
 from scipy import ndimage
 
 from inpaintkit.core.errors import BadInput, UsageError
-from inpaintkit.data.masks import MASKS, REPAINT, draw
+from inpaintkit.data.masks import MASKS, REPAINT, draw, highest, smooth_field
 
-RANDOM = ("thin", "medium", "thick", "box", "half", "outpaint", "sparse", "scratches", "text", "wide", "narrow")
+RANDOM = ("thin", "medium", "thick", "box", "half", "outpaint", "sparse", "scratches", "text", "blobs", "wide", "narrow")
 DIGESTS = {  # of those that do not depend on how Pillow draws
     "box": "21523062c0970ff1",
     "half": "ec329792601941f4",
@@ -63,6 +63,18 @@ def test_text_is_made_of_thin_strokes_and_scratches_are_long():
         assert ndimage.distance_transform_edt(letters).max() < 16
         longest = max(max(y.stop - y.start, x.stop - x.start) for y, x in ndimage.find_objects(ndimage.label(lines, np.ones((3, 3)))[0]))
         assert longest > 40
+
+
+def test_blobs_are_a_few_rounded_patches_exact_to_a_pixel():
+    for seed in range(10):
+        hole = draw("blobs", (128, 96), seed)
+        assert 0.05 <= hole.mean() <= 0.6
+        assert ndimage.distance_transform_edt(hole).max() > 4
+    field = smooth_field((40, 30), np.random.default_rng(0))
+    for count in (0, 1, 417, 1200):
+        chosen = highest(field, count)
+        assert chosen.sum() == count
+        assert count in (0, 1200) or field[chosen].min() > field[~chosen].max()
 
 
 def test_an_unknown_kind_is_refused_naming_a_near_one():

@@ -21,6 +21,7 @@ COVERAGE = {  # mean share of hole of 200 draws at 256 px; that mean errs by at 
     "scratches": (0.01, 0.15),
     "all": (1.0, 1.0),
     "text": (0.01, 0.20),
+    "blobs": (0.30, 0.35),  # (0.05 + 0.6) / 2
     "right-half": (0.5, 0.5),
     "expand": (0.9375, 0.9375),  # all but a quarter of each side
     "altern-lines": (0.5, 0.5),

@@ -765,7 +765,7 @@ def test_a_hub_id_that_has_pickles_only_is_refused_with_what_to_do(tmp_path, mon
     folder = hub_folder(tmp_path / "ddpm")
     if pickled:
         (folder / "diffusion_pytorch_model.safetensors").unlink()
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, allow_patterns: str(folder))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, allow_patterns, local_files_only: str(folder))
     if pickled:
         with pytest.raises(
             BadInput, match=r"google/ddpm-x: the hub has no safetensors weights.*from_pretrained\('google/ddpm-x'\).save_pretrained"

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import tiny
+from inpaintkit.core.errors import UsageError
 from inpaintkit.core.settings import checked, dumped
 from inpaintkit.methods import METHODS
-from inpaintkit.models.unet import Condition, Network, NetworkConfig, channels, multiple, pushpull
+from inpaintkit.models.unet import Condition, Network, NetworkConfig, channels, multiple, pushpull, started
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -119,6 +120,104 @@ def test_a_seven_channel_network_becomes_the_same_nine_channel_one(patch):
     assert (seven(*args) - nine(*args)).abs().max() < 1e-12
 
 
+@torch.no_grad()
+def both(network: Network, other: Network, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    args = normal(2, 3, 16, 16, seed=seed), torch.tensor([5, 900]), holes(2, 1, 16, 16, share=share), normal(2, 3, 16, 16, seed=seed + 1)
+    return network(*args), other(*args)
+
+
+def close(new: Tensor, old: Tensor) -> bool:
+    """Equal but for the order in which a convolution adds its inputs, of which the new ones are zeros."""
+    return bool((new - old).abs().max() <= 2e-6 * old.abs().max())
+
+
+@pytest.mark.parametrize("patch", [1, 2, 4])
+@pytest.mark.parametrize("order", list(itertools.permutations(("x_t", "mask", "colors"))))
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_started_from_three_channels_a_nine_channel_network_computes_the_same_for_any_hole(patch, order, share):
+    three = tiny.network(None, patch=patch)
+    nine = started(tiny.network(Condition(order), patch=patch, seed=1), three)
+    assert close(*both(nine, three, share, seed=int(10 * share)))
+    if order[0] == "x_t":  # as published: zeros added behind change no bit
+        assert torch.equal(*both(nine, three, share, seed=int(10 * share)))
+
+
+@pytest.mark.parametrize("patch", [1, 2, 4])
+@pytest.mark.parametrize("order", list(itertools.permutations(("x_t", "mask", "colors"))))
+def test_with_whole_numbers_which_add_up_exactly_in_any_order_they_are_equal_to_the_bit(patch, order):
+    three = tiny.network(None, patch=patch)
+    for parameter in three.unet.conv_in.parameters():
+        parameter.mul_(100).round_()
+        assert parameter.abs().sum() > 0
+    nine = started(tiny.network(Condition(order), patch=patch, seed=1), three)
+    args = normal(2, 3, 16, 16).mul(3).round(), torch.tensor([5, 900]), holes(2, 1, 16, 16), normal(2, 3, 16, 16, seed=1)
+    with torch.no_grad():
+        assert torch.equal(nine(*args), three(*args))
+
+
+def test_the_new_inputs_of_a_started_network_reach_its_output_once_they_are_trained():
+    three = tiny.network(None, patch=2)
+    nine = started(tiny.network(patch=2), three)
+    with torch.no_grad():
+        nine.unet.conv_in.weight[:, 12:] += 0.1
+    new, old = both(nine, three, 0.5, 0)
+    assert not torch.allclose(new, old, atol=1e-3)
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_the_comparison_tells_the_order_of_cells_and_channels(wrong):
+    """Copied to the first inputs of each part, or channel by channel within a cell, the patches would be scrambled."""
+    three = tiny.network(None, patch=2)
+    nine = started(tiny.network(Condition(("mask", "x_t", "colors")), patch=2), three)
+    weight, stem = torch.zeros_like(nine.unet.conv_in.weight), three.unet.conv_in.weight
+    weight[:, [slice(0, 12), [12 + 3 * (i % 4) + i // 4 for i in range(12)]][wrong]] = stem
+    nine.unet.conv_in.weight = torch.nn.Parameter(weight)
+    new, old = both(nine, three, 0.5, 0)
+    assert not torch.allclose(new, old, atol=1e-3)
+
+
+def test_starting_copies_and_leaves_the_other_network_alone():
+    three = tiny.network(None)
+    before = {key: tensor.clone() for key, tensor in three.state_dict().items()}
+    nine = started(tiny.network(), three)
+    with torch.no_grad():
+        for parameter in nine.parameters():
+            parameter += 1
+    assert all(torch.equal(tensor, before[key]) for key, tensor in three.state_dict().items())
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_a_learned_spread_is_left_out_or_begins_half_way(patch):
+    with_spread, without = tiny.network(None, spread=True, patch=patch), tiny.network(None, patch=patch)
+    new, old = both(started(tiny.network(patch=patch, seed=1), with_spread), with_spread, 0.5, 0)
+    assert new.shape[1] == 3
+    assert close(new, old[:, :3])
+    new, old = both(started(tiny.network(spread=True, patch=patch, seed=1), without), without, 0.5, 0)
+    assert close(new[:, :3], old)
+    assert (new[:, 3:] == 0).all()
+    new, old = both(started(tiny.network(spread=True, patch=patch, seed=1), with_spread), with_spread, 0.5, 0)
+    assert torch.equal(new, old)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "says"),
+    [
+        ({"patch": 2}, {}, "network.patch = 1, this one 2; give task.network.patch as it has it"),
+        ({"prediction": "v"}, {}, "network.prediction = x0, this one v"),
+        ({}, {"unet_other": {"attention_head_dim": 4}}, "unet.attention_head_dim = 4, this one 8"),
+        ({}, {"unet_other": {"norm_num_groups": 8}}, "unet.norm_num_groups = 8, this one 4"),
+        ({}, {"unet_other": {"block_out_channels": [16, 64]}}, r"unet.block_out_channels = .16, 64., this one .16, 32."),
+        ({}, {"heads": 2}, "network.heads = 2, this one None"),
+        ({}, {"condition": Condition(mask_one="known")}, "network.condition.mask_one = known, this one hole"),
+        ({"condition": None}, {"condition": Condition()}, "is told colors, this one is not; add it to task.network.condition"),
+        ({"condition": Condition(mask_channels=1)}, {"condition": Condition()}, "is told mask, this one is not"),
+    ],
+)
+def test_a_start_that_would_compute_something_else_is_refused(mine, theirs, says):
+    with pytest.raises(UsageError, match=says):
+        started(tiny.network(**({"condition": Condition()} | mine)), tiny.network(**({"condition": None} | theirs)))
+
+
 @pytest.mark.slow
 def test_the_pilot_recipe_writes_that_network(tmp_path, monkeypatch):
     from diffusers import UNet2DModel
@@ -128,7 +227,7 @@ def test_the_pilot_recipe_writes_that_network(tmp_path, monkeypatch):
     from inpaintkit.train.recipes import read
 
     recipe = read(RECIPES / "photo-64.toml")
-    pilot = UNet2DModel(**(recipe.unet | {"in_channels": 28}))
+    pilot = UNet2DModel(**(recipe.task.unet | {"in_channels": 28}))
     save_file({key: tensor.contiguous() for key, tensor in pilot.state_dict().items()}, tmp_path / "pilot.safetensors")
     monkeypatch.setattr(sys, "argv", ["pilot.py", str(tmp_path / "pilot.safetensors"), str(tmp_path / "out")])
     runpy.run_path(str(RECIPES / "pilot.py"))

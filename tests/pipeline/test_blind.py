@@ -1,7 +1,8 @@
-"""The picture as its own reference: blind repair, and `fill` of everything with ilvr."""
+"""The picture as its own reference: blind repair, and `fill` of everything with ilvr; damage found by a network."""
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 import tiny
@@ -10,7 +11,8 @@ from inpaintkit.core.walk import Walk
 from inpaintkit.data.images import from_array
 from inpaintkit.methods.ddnm import DDNM
 from inpaintkit.methods.ilvr import ILVR
-from inpaintkit.pipeline.blind import blind
+from inpaintkit.models.damage import DamageNet, Detector, DetectorConfig
+from inpaintkit.pipeline.blind import blind, doubts, find
 from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.pipeline.job import Options
 
@@ -122,3 +124,33 @@ def test_what_cannot_be_is_refused(pipe):
     values[SCRATCH] = np.nan
     with pytest.raises(BadInput, match="has NaN in 144 pixels"):
         blind(pipe, from_array(values), SCRATCH, FEW)
+
+
+def dots(widths: tuple[int, ...] = (4,)) -> Detector:
+    """A detector written by hand: it adds what red and green lack of 0, so that likelihoods lie between 0 and 1."""
+    network = DamageNet(DetectorConfig(widths=widths, patch=1, reach=16, threshold=0.5))
+    for parameter in network.parameters():
+        torch.nn.init.zeros_(parameter)
+    network.first.weight.data[0, :2, 1, 1] = 1.0
+    network.last.weight.data[0, 0, 1, 1] = -4.0
+    return Detector("dots", network.eval().requires_grad_(False), "")
+
+
+def test_found_is_what_lies_above_the_threshold_of_any_picture():
+    gray = np.tile(np.linspace(0, 1, 50, dtype=np.float32), (40, 1))
+    expected = 1 / (1 + np.exp(4 * 2 * (gray.astype(np.float64) * 2 - 1)))  # two channels of [-1, 1]
+    for threshold in (None, 0.2, 0.9):
+        found = find(dots(), from_array(gray), threshold)
+        assert np.array_equal(found, expected > (threshold or 0.5))
+        assert 0 < found.mean() < 1
+
+
+def test_missing_values_are_found():
+    values = np.ones((40, 50), np.float32)
+    values[3:5, 7] = np.nan
+    assert np.argwhere(find(dots(), from_array(values))).tolist() == [[3, 7], [4, 7]]
+
+
+def test_finding_much_is_doubted():
+    assert doubts(np.ones((4, 4), bool)) != ()
+    assert doubts(np.arange(16).reshape(4, 4) < 8) == ()

@@ -53,7 +53,7 @@ def test_the_enlarged_picture_pooled_is_the_input(pipe, factor, size):
     means, whole = pooled(after.pixels, factor)
     assert whole.mean() > 0.2
     assert np.abs(means - before)[whole].max() <= 0.5 + 1e-6  # every pixel is rounded by at most half
-    assert record["upscale"] == {"factor": factor, "how": "operator", "down": "avgpool", "decimated": False}
+    assert record["upscale"] == {"factor": factor, "how": "operator", "down": "avgpool", "decimated": False, "average": 1}
     assert np.ptp(after.pixels.astype(int) - np.kron(before, np.ones((factor, factor, 1), int))) > 5  # it is no mere copy
 
 
@@ -86,6 +86,44 @@ def test_the_mask_ways_keep_the_pixels_they_take_for_known(pipe, factor):
         assert np.array_equal(after.pixels[::factor, ::factor], wanted)
         assert record["told"]
         assert record["hole_fraction"] == 1 - 1 / factor**2
+
+
+@pytest.mark.parametrize("decimated", [False, True])
+def test_the_operator_way_alone_is_the_mean_of_short_walks_from_the_enlargement(pipe, decimated):
+    before, steps = small(), []
+    (after, other), record = upscale(pipe, from_array(before), Upscale(decimated=decimated), seed=3, variants=2, on_step=steps.append)
+    assert record["upscale"]["average"] == 4
+    assert (record["seed"], record["variants"], record["nfe"]) == (3, 2, 4 * 4)
+    assert [(step.done, step.total) for step in steps] == [(n, 8) for n in range(1, 9)]
+    (again,), _ = upscale(pipe, from_array(before), Upscale(decimated=decimated), seed=4)
+    assert np.array_equal(again.pixels, other.pixels)
+    assert not np.array_equal(after.pixels, other.pixels)
+    if decimated:
+        assert np.array_equal(after.pixels[::2, ::2], before)
+    else:
+        means, inside = pooled(after.pixels, 2)
+        assert np.abs(means - before)[inside].max() <= 1  # rounded once in every sample, once in their mean
+
+
+def test_a_mean_is_steadier_than_its_samples(pipe):
+    def spread(average: int) -> float:
+        results, _ = upscale(pipe, from_array(small()), Upscale(average=average), FEW, variants=3)
+        return float(np.std([result.pixels for result in results], axis=0).mean())
+
+    assert spread(9) < 0.6 * spread(1)  # a third, were the samples independent and not rounded
+
+
+@pytest.mark.parametrize("decimated", [False, True])
+def test_a_walk_that_starts_near_its_end_stays_near_the_enlargement(tmp_path, decimated):
+    eps = Inpainter.from_pretrained(str(tiny.folder(tmp_path / "eps", tiny.network(prediction="eps"))), device="cpu", dtype="float32")
+    u, before = Upscale(decimated=decimated), from_array(small())
+    base = enlarged(before, 2, corners=decimated).pixels.astype(int)
+
+    def distance(start: float) -> float:
+        (after,), _ = upscale(eps, before, u, DDNM(walk=Walk(2, "trailing", start=start)))
+        return float(np.abs(after.pixels - base).mean())
+
+    assert distance(0.004) < 4 < distance(1.0)
 
 
 def test_ilvr_resembles_the_enlargement_coarsely(pipe):

@@ -1,23 +1,17 @@
-"""Recipes: read strictly, every slip named with the file."""
+"""Recipes: read strictly, every slip named with the file, the line and what was probably meant."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.settings import checked, dumped
-from inpaintkit.train.recipes import Recipe, read
+from inpaintkit.train.recipes import PASSING, Recipe, as_of_today, lasting, read
 
 SHIPPED = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
-SMALL = """
-name = "small"
-steps = 10
-sources = [{ path = "photos" }]
-masks = { box = 1.0 }
-batches = [{ size = 16, items = 2 }]
-unet = { in_channels = 9 }
-network = { prediction = "x0" }
-"""
+TINY = Path(__file__).with_name("tiny.toml")
+TEXT = TINY.read_text()
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -26,66 +20,132 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def refusal(path: Path, kind: type = UsageError, **overrides) -> str:
+def refusal(path: Path, *sets: str, kind: type = UsageError) -> str:
     with pytest.raises(kind) as error:
-        read(path, overrides)
+        read(path, sets)
     assert "\n" not in str(error.value)
-    assert str(error.value).startswith(f"{path}: ")
     return str(error.value)
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*SHIPPED, TINY], ids=lambda path: path.stem)
 def test_every_shipped_recipe_is_read_and_survives_a_round_trip(path):
     recipe = read(path)
     assert recipe.name == path.stem
     assert checked(Recipe, dumped(recipe)) == recipe
+    assert as_of_today(lasting(recipe)) == lasting(recipe)
 
 
-def test_a_recipe_is_read_and_overrides_go_before_it(tmp_path):
-    path = written(tmp_path, SMALL)
-    assert (read(path).steps, read(path).masks) == (10, {"box": 1.0})
-    assert (read(path, {"steps": 3}).steps, read(path, {"steps": 3}).name) == (3, "small")
-
-
-@pytest.mark.parametrize(
-    ("slip", "says"),
-    [
-        ("stpes = 3", "Recipe has no option 'stpes'; did you mean 'steps'?"),
-        ("lr = -1.0", "lr = -1.0: input should be greater than 0"),
-        ("ema = 1.0", "ema = 1.0: input should be less than 1"),
-        ("seed = -1", "seed = -1: input should be greater than or equal to 0"),
-        ('schedule = "wavy"', "schedule = 'wavy': input should be"),
-        ("mask_zoom = [1, 9]", "mask_zoom.1 = 9"),
-    ],
-)
-def test_a_slip_at_the_top_is_named(tmp_path, slip, says):
-    assert says in refusal(written(tmp_path, slip + "\n" + SMALL))
+def test_settings_are_put_over_those_of_the_file():
+    sets = ["steps=3", "name=other", "data.batches.0.items=8", "task.unet.dropout=0.5", "data.masks={ box = 1 }", "betas=[0.0, 0.9]"]
+    recipe = read(TINY, sets)
+    assert (recipe.steps, recipe.name, recipe.data.batches[0].items) == (3, "other", 8)
+    assert (recipe.task.unet["dropout"], recipe.data.masks, recipe.betas) == (0.5, {"box": 1.0}, (0.0, 0.9))
+    assert recipe.data.batches[1] == read(TINY).data.batches[1]
+    assert read(TINY, ["notes=a = b"]).notes == "a = b"
+    assert read(TINY, ["data.root=/some where"]).data.root == "/some where"
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("given", "says"),
     [
-        ({"masks": {"boxx": 1.0}}, "masks.boxx is not a mask kind; there are thin"),
-        ({"masks": {"box": -1.0}}, "masks.box = -1.0"),
-        ({"masks": {"box": 0.0}}, "must not all be 0"),
-        ({"masks": {}}, "must not all be 0"),
-        ({"batches": []}, "batches = []"),
-        ({"batches": [{"size": 16, "items": 2, "share": 0.0}]}, "must not all be 0"),
-        ({"batches": [{"size": 16, "item": 2}]}, "batches.0.item"),
-        ({"sources": []}, "sources = []"),
-        ({"network": {"predicts": "x0"}}, "'network.predicts'; did you mean 'network.prediction'?"),
+        ("steps", "--set steps: give key=value, for example --set lr=1e-4"),
+        ("=3", "--set =3: give key=value, for example --set lr=1e-4"),
+        ("steps.more=3", "--set steps.more=3: the recipe has no place 'steps.more'"),
+        ("data.batches.7.items=3", "--set data.batches.7.items=3: the recipe has no place 'data.batches.7.items'"),
+        ("data.batches.first.items=3", "--set data.batches.first.items=3: the recipe has no place 'data.batches.first.items'"),
     ],
 )
-def test_a_slip_inside_is_named(tmp_path, change, says):
-    assert says in refusal(written(tmp_path, SMALL), **change)
+def test_a_setting_without_a_place_is_refused(given, says):
+    assert refusal(TINY, given) == says
+
+
+def test_a_setting_given_is_named_like_one_in_the_file():
+    assert refusal(TINY, "data.batches.0.itmes=3") == (
+        "--set data.batches.0.itmes=3: Recipe has no option 'data.batches.0.itmes'; did you mean 'data.batches.0.items'?"
+    )
+    assert refusal(TINY, "steps=9", "steps=0") == "--set steps=0: steps = 0: input should be greater than or equal to 1"
+    assert refusal(TINY, "data.masks={ box = -1 }").startswith("--set data.masks={ box = -1 }: data.masks.box = -1: ")
+
+
+SLIPS = [
+    ("steps = 6", "stpes = 6", "Recipe has no option 'stpes'; did you mean 'steps'?"),
+    ("warmup = 0", "lr = -1.0", "lr = -1.0: input should be greater than 0"),
+    ("decay = 0.0", "ema = 1.0", "ema = 1.0: input should be less than 1"),
+    ("decay = 0.0", "seed = -1", "seed = -1: input should be greater than or equal to 0"),
+    ('name = "tiny"', 'name = "../tiny"', "name = '../tiny': string should match pattern"),
+    ('kind = "denoise"', 'kind = "denoize"', "task.kind = 'denoize': input should be one of 'control', 'damage', 'denoise', 'gan'"),
+    ('kind = "denoise"', "", "task.kind is missing: it says which kind of task this is"),
+    ("[task.network]", "[task.netwrok]", "Recipe has no option 'task.netwrok'; did you mean 'task.network'?"),
+    ('kind = "denoise"', 'kind = "denoise"\nwieghting = "plain"', "Recipe has no option 'task.wieghting'; did you mean 'task.weighting'?"),
+    (
+        'kind = "denoise"',
+        'kind = "denoise"\nschedule = "wavy"',
+        "task.schedule = 'wavy': input should be 'linear', 'cosine' or 'scaled_linear'",
+    ),
+    ('prediction = "x0"', 'predicts = "x0"', "Recipe has no option 'task.network.predicts'; did you mean 'task.network.prediction'?"),
+    (
+        "condition = {}",
+        "condition = { fil = 1 }",
+        "Recipe has no option 'task.network.condition.fil'; did you mean 'task.network.condition.fill'?",
+    ),
+    ("split = [", "splt = [", "Recipe has no option 'data.splt'; did you mean 'data.split'?"),
+    ('sources = [{ path = "photos" }]', "sources = []", "data.sources = []: tuple should have at least 1 item"),
+    ('sources = [{ path = "photos" }]', 'sources = [{ paht = "photos" }]', "'data.sources.0.paht'; did you mean 'data.sources.0.path'?"),
+    ("share = 0.5", "shrae = 0.5", "'data.batches.1.shrae'; did you mean 'data.batches.1.share'?"),
+    ("items = 2", "items = 0", "data.batches.1.items = 0: input should be greater than or equal to 1"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "says"), SLIPS, ids=[wrong for _, wrong, _ in SLIPS])
+def test_a_slip_is_named_with_its_line(tmp_path, right, wrong, says):
+    assert TEXT.count(right) == 1
+    text = TEXT.replace(right, wrong)
+    tomllib.loads(text)
+    error = refusal(written(tmp_path, text))
+    assert error.startswith(f"{tmp_path / 'recipe.toml'}, line ")
+    assert says in error
+    line = int(error.split(", line ")[1].split(":")[0])
+    assert (wrong.split("\n")[-1] or "[task]") in text.splitlines()[line - 1]
+
+
+def test_a_slip_inside_a_list_over_several_lines_is_named_with_its_line(tmp_path):
+    text = TEXT.replace('sources = [{ path = "photos" }]', 'sources = [\n { path = "a" },\n { path = "b", wieght = 2.0 },\n]')
+    error = refusal(written(tmp_path, text))
+    assert "'data.sources.1.wieght'; did you mean 'data.sources.1.weight'?" in error
+    assert "wieght" in text.splitlines()[int(error.split(", line ")[1].split(":")[0]) - 1]
+
+
+@pytest.mark.parametrize(
+    ("set", "says"),
+    [
+        ("data.masks={ boxx = 1.0 }", "data.masks.boxx is not a mask kind; there are thin"),
+        ("data.masks={ box = 0.0 }", "the shares of data.masks, and those of data.batches, must not all be 0"),
+        ("data.masks={}", "the shares of data.masks, and those of data.batches, must not all be 0"),
+        ("data.batches=[{ items = 1, share = 0 }]", "the shares of data.masks, and those of data.batches, must not all be 0"),
+    ],
+)
+def test_data_that_say_nothing_to_draw_are_refused_when_they_are_opened(set, says):
+    with pytest.raises(UsageError) as error:
+        read(TINY, [set]).data.open()
+    assert says in str(error.value)
 
 
 def test_a_missing_key_is_named(tmp_path):
-    assert "steps" in refusal(written(tmp_path, SMALL.replace("steps = 10\n", "")))
+    path = written(tmp_path, TEXT.replace("steps = 6\n", ""))
+    assert refusal(path) == f"{path}: steps is missing: Recipe needs it"
 
 
 def test_a_missing_file_and_broken_toml_are_refused(tmp_path):
-    assert "No such file" in refusal(tmp_path / "none.toml", BadInput)
-    assert "not valid TOML" in refusal(written(tmp_path, "steps = = 3"), BadInput)
+    missing = tmp_path / "none.toml"
+    assert refusal(missing, kind=BadInput) == f"{missing}: No such file or directory; name a recipe file"
+    assert "not valid TOML" in refusal(written(tmp_path, "steps = = 3"), kind=BadInput)
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
-    assert "not valid TOML" in refusal(tmp_path / "bytes.toml", BadInput)
+    assert "not valid TOML" in refusal(tmp_path / "bytes.toml", kind=BadInput)
+
+
+def test_what_may_change_in_a_run_is_not_among_what_must_not():
+    recipe = read(TINY)
+    assert not set(PASSING) & lasting(recipe).keys()
+    assert "root" not in lasting(recipe)["data"]
+    assert lasting(read(TINY, ["steps=9", "data.root=/elsewhere", "workers=3"])) == lasting(recipe)
+    assert lasting(read(TINY, ["lr=1e-5"])) != lasting(recipe)

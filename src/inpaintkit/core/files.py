@@ -1,9 +1,11 @@
 """Complete-or-absent writing: a reader sees the old file or the whole new one, never a part."""
 
+import errno
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -74,6 +76,63 @@ def writing_folder(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `path` when the block ends without an error; the one that was there is removed.
+
+    Should the process die between the two renames, `clean` does the second one.
+    """
+    with writing_folder(_new(path)) as temporary:
+        yield temporary
+    _swap(path)
+
+
+def clean(folder: Path, replaced: Sequence[str] = ()) -> None:
+    """Finish what processes that died left in a folder: temporary files and folders go, and complete new ones take the place of
+    the folders named in `replaced`. For folders that only one process writes to.
+    """
+    for path in folder.iterdir():
+        if re.fullmatch(r"\..+\.[a-z0-9_]{8}\.part", path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in (folder / name for name in replaced):
+        if _new(path).exists():
+            _swap(path)
+        elif _old(path).exists():
+            shutil.rmtree(_old(path))
+
+
+def _new(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _swap(path: Path) -> None:
+    old = _old(path)
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        os.rename(path, old)
+    os.rename(_new(path), path)
+    _sync_folder(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def room(folder: Path, needed: Callable[[], int]) -> Iterator[None]:
+    """A full disk or quota inside becomes one line: `NotWritable`, naming the folder and the bytes needed (counted only then)."""
+    try:
+        yield
+    except (NotWritable, OSError) as error:
+        cause = error.__cause__ if isinstance(error, NotWritable) else error
+        if not isinstance(cause, OSError) or cause.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        free = shutil.disk_usage(folder).free
+        what = f"{cause.strerror}: {needed():,} bytes are needed, {free:,} are free"
+        raise NotWritable(f"{folder}: {what}; make room and repeat, what was complete before is intact") from error
 
 
 def refuse_folder(path: Path) -> None:

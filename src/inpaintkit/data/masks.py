@@ -9,6 +9,7 @@ from difflib import get_close_matches
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from inpaintkit.core.errors import BadInput, UsageError
 
@@ -136,6 +137,27 @@ def text(size: tuple[int, int], rng: Rng) -> Mask:
     return hole
 
 
+def smooth_field(size: tuple[int, int], rng: Rng) -> np.ndarray:
+    """Gaussian noise (H, W), float64, low-passed by a Gaussian of 2 to 12 % of the longer side: the landscape of `blobs`."""
+    spread = max(size) * np.exp(rng.uniform(np.log(0.02), np.log(0.12)))
+    return ndimage.gaussian_filter(rng.standard_normal((size[1], size[0])), spread)
+
+
+def highest(field: np.ndarray, count: int) -> Mask:
+    """The `count` pixels with the largest values of `field` (H, W), which should differ: among equal ones the choice is open."""
+    hole = np.zeros(field.size, bool)
+    if count:
+        hole[np.argpartition(-field, count - 1, axis=None)[:count]] = True
+    return hole.reshape(field.shape)
+
+
+def blobs(size: tuple[int, int], rng: Rng) -> Mask:
+    """Rounded patches: a smooth random field above its quantile, 5 to 60 % of the picture, exact to one pixel."""
+    pixels = size[0] * size[1]
+    field = smooth_field(size, rng)
+    return highest(field, min(max(1, round(pixels * rng.uniform(0.05, 0.6))), pixels - 1))
+
+
 def everything(size: tuple[int, int], rng: Rng) -> Mask:
     """The whole picture: nothing is known."""
     return np.ones((size[1], size[0]), bool)
@@ -182,6 +204,7 @@ MASKS: dict[str, Callable[[tuple[int, int], Rng], Mask]] = {
     "scratches": scratches,
     "all": everything,
     "text": text,
+    "blobs": blobs,
     "wide": thick,
     "narrow": thin,
     "right-half": right_half,
@@ -198,11 +221,16 @@ def draw(kind: str, size: tuple[int, int], seed: int) -> Mask:
 
     Raises `UsageError` for an unknown kind, and `BadInput` for a size at which it never has one.
     """
-    if kind not in MASKS:
-        close = get_close_matches(kind, MASKS, 1)
-        raise UsageError(f"{kind}: no such kind of mask; " + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(MASKS)}"))
+    check_kind(kind)
     rng = np.random.default_rng(seed)
     for _ in range(100):
         if (hole := MASKS[kind](size, rng)).any():
             return hole
     raise BadInput(f"{kind}: has no hole at {size[0]}x{size[1]} pixels; choose a larger size or another kind")
+
+
+def check_kind(kind: str) -> None:
+    """Raise `UsageError` for a name that is not in `MASKS`, with a near one."""
+    if kind not in MASKS:
+        close = get_close_matches(kind, MASKS, 1)
+        raise UsageError(f"{kind}: no such kind of mask; " + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(MASKS)}"))

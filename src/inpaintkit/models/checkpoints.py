@@ -24,9 +24,10 @@ from inpaintkit.core.files import write_bytes
 from inpaintkit.core.schedule import NoiseSchedule, from_config
 from inpaintkit.core.settings import checked, dumped
 from inpaintkit.models.tensors import FLOATS
-from inpaintkit.models.unet import Network, NetworkConfig, channels, multiple, settings
+from inpaintkit.models.unet import Network, NetworkConfig, channels, has_spread, inputs, multiple, settings
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+MAPPING = "mapping.safetensors"  # of a generator's latent, beside inpaintkit.json
 MAX_JSON = 1 << 20
 MAX_BLOCKS = 64  # resolutions, and layers in each: a config may not ask for a network that takes minutes to lay out
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
@@ -35,16 +36,25 @@ T = TypeVar("T")
 
 
 def load_folder(folder: Path) -> tuple[Network, NoiseSchedule, str]:
-    """(network in float32 on the CPU, its schedule, sha256 of the weights file). Raises `BadInput`, one line."""
+    """(network in float32 on the CPU, its schedule, sha256 of the weights file; of a generator, of the sums of its two files).
+
+    Raises `BadInput`, one line.
+    """
     folder = Path(folder)
     unet_folder = folder / "unet" if (folder / "unet").is_dir() else folder
+    if (folder / "damage.json").is_file():
+        raise BadInput(f"{folder}: finds damage and fills nothing; pass it to `inpaintkit blind` as --detector")
     if latent := [name for name in ("vae", "vqvae") if (folder / name).is_dir()]:
         raise BadInput(f"{folder}: holds a {latent[0]}: its network works on compressed pictures; use one that works on pixels")
-    scheduler = _scheduler_config(folder)
+    scheduler = scheduler_config(folder)
     network = build(unet_folder / "config.json", read_json(unet_folder / "config.json"), _network_config(folder, unet_folder, scheduler))
     weights = unet_folder / WEIGHTS
     network.unet.load_state_dict(read_weights(weights, network.unet.state_dict()), assign=True)
-    return network.eval().requires_grad_(False), from_config(scheduler, str(folder)), sha256(weights)
+    digest = sha256(weights)
+    if network.mapping is not None:
+        network.mapping.load_state_dict(read_weights(folder / MAPPING, network.mapping.state_dict()), assign=True)
+        digest = hashlib.sha256((digest + sha256(folder / MAPPING)).encode()).hexdigest()
+    return network.eval().requires_grad_(False), from_config(scheduler, str(folder)), digest
 
 
 def save_folder(folder: Path, network: Network, schedule: NoiseSchedule, card: str, dtype: torch.dtype = torch.float32) -> None:
@@ -52,8 +62,9 @@ def save_folder(folder: Path, network: Network, schedule: NoiseSchedule, card: s
     unet = folder / "unet"
     unet.mkdir(parents=True, exist_ok=True)
     (folder / "scheduler").mkdir(exist_ok=True)
-    prediction = next(theirs for theirs, ours in PREDICTIONS.items() if ours == network.config.prediction)
-    scheduler = {"_class_name": "DDPMScheduler", **schedule.config, "prediction_type": prediction, "clip_sample": network.config.clamp}
+    scheduler = scheduler_values(schedule, network.config.prediction, network.config.clamp)
+    if has_spread(network):
+        scheduler["variance_type"] = "learned_range"  # without it diffusers' sampler takes the second half for colours
     unet_config = {"_class_name": "UNet2DModel", **settings(network)}
     for path, values in (
         (folder / "scheduler" / "scheduler_config.json", scheduler),
@@ -62,8 +73,10 @@ def save_folder(folder: Path, network: Network, schedule: NoiseSchedule, card: s
     ):
         write_bytes(path, (json.dumps(values, indent=1) + "\n").encode())
     write_bytes(folder / "README.md", card.encode())
-    tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.unet.state_dict().items()}
-    write_bytes(unet / WEIGHTS, safetensors_bytes(tensors, {"format": "pt"}))
+    for path, module in ((folder / MAPPING, network.mapping), (unet / WEIGHTS, network.unet)):
+        if module is not None:
+            tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in module.state_dict().items()}
+            write_bytes(path, safetensors_bytes(tensors, {"format": "pt"}))
 
 
 def read_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -126,7 +139,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _scheduler_config(folder: Path) -> dict[str, Any]:
+def scheduler_values(schedule: NoiseSchedule, prediction: str, clamp: bool) -> dict[str, Any]:
+    """What diffusers' DDPMScheduler is made from."""
+    theirs = next(theirs for theirs, ours in PREDICTIONS.items() if ours == prediction)
+    return {"_class_name": "DDPMScheduler", **schedule.config, "prediction_type": theirs, "clip_sample": clamp}
+
+
+def scheduler_config(folder: Path) -> dict[str, Any]:
+    """What the folder says about its noise levels. Raises `BadInput`."""
     for path in (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json"):
         if path.is_file():
             return read_json(path)
@@ -157,9 +177,10 @@ def checked_config(cls: type[T], path: Path, values: dict[str, Any]) -> T:
         raise BadInput(f"{path}: {error}") from None
 
 
-def build(path: Path, values: dict[str, Any], config: NetworkConfig) -> Network:
+def build(path: Path, values: dict[str, Any], config: NetworkConfig, device: str = "meta") -> Network:
     """The empty network of a `UNet2DModel` configuration, without allocating memory: a hostile one costs nothing before
-    the weights are compared. Raises `BadInput`, naming the file `path` that asked for it."""
+    the weights are compared. On another device it has random weights, from torch's generator. Raises `BadInput`, naming the
+    file `path` that asked for it."""
     from diffusers import UNet2DModel
 
     if (name := values.get("_class_name", "UNet2DModel")) != "UNet2DModel":
@@ -171,10 +192,11 @@ def build(path: Path, values: dict[str, Any], config: NetworkConfig) -> Network:
     layers, blocks = arguments.get("layers_per_block"), arguments.get("block_out_channels")
     if (isinstance(layers, int) and layers > MAX_BLOCKS) or (isinstance(blocks, list) and len(blocks) > MAX_BLOCKS):
         raise BadInput(f"{path}: asks for more than {MAX_BLOCKS} blocks, or layers in one; this is no usable network")
-    if arguments.get("class_embed_type") is not None:
-        raise BadInput(f"{path}: class_embed_type = {str(arguments['class_embed_type'])[:80]!r} is not supported; only num_class_embeds is")
+    if (kind := arguments.get("class_embed_type")) != ("identity" if config.latent else None):
+        wanted = "identity, for inpaintkit.json gives it a latent" if config.latent else "only num_class_embeds is"
+        raise BadInput(f"{path}: class_embed_type = {str(kind)[:80]!r} is not supported; {wanted}")
     try:
-        with torch.device("meta"):
+        with torch.device(device):
             network = Network(_adapted(UNet2DModel(**arguments), config), config)
     except Exception as error:  # the config is foreign input, and diffusers raises whatever its parts raise
         said = (str(error).splitlines() or [""])[0][:120]
@@ -204,14 +226,10 @@ def _adapted(unet: Any, config: NetworkConfig) -> Any:
 
 def _compare_channels(path: Path, network: Network) -> None:
     """Raise `BadInput` when the network's inputs or outputs, or its largest window, are not what its config says."""
-    config, unet, area = network.config, settings(network), network.config.patch**2
-    parts = {"x_t": channels(network), "mask": config.condition.mask_channels if config.condition else 0, "colors": 3}
-    inputs, outputs = (
-        area * sum(parts[name] for name in (config.condition.order if config.condition else ("x_t",))),
-        area * channels(network),
-    )
-    if unet["in_channels"] != inputs:
-        raise BadInput(f"{path}: in_channels = {unet['in_channels']}, inpaintkit.json asks for {inputs}")
+    config, unet = network.config, settings(network)
+    wanted, outputs = inputs(config, channels(network)), channels(network) * config.patch**2
+    if unet["in_channels"] != wanted:
+        raise BadInput(f"{path}: in_channels = {unet['in_channels']}, inpaintkit.json asks for {wanted}")
     if unet["out_channels"] not in (outputs, 2 * outputs):
         raise BadInput(
             f"{path}: out_channels = {unet['out_channels']}, its pictures need {outputs}, or {2 * outputs} with a learned spread"

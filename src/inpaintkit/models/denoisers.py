@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
+from inpaintkit.core.noise import Noise
 from inpaintkit.core.sampler import Denoiser
 from inpaintkit.core.schedule import NoiseSchedule
-from inpaintkit.models.unet import Network, multiple
+from inpaintkit.models.control import ControlNetwork
+from inpaintkit.models.unet import AnyNetwork, multiple
 
 
 @dataclass
@@ -32,7 +34,7 @@ class NetworkDenoiser:
     last bits between batch sizes: a picture's bytes must not depend on its batch mates.
     """
 
-    network: Network
+    network: AnyNetwork
     schedule: NoiseSchedule
     micro_batch: int = 1
     known: Tensor | None = None
@@ -41,6 +43,9 @@ class NetworkDenoiser:
     """`(B, C, H, W)`, read only where known."""
     labels: Tensor | None = None
     """`(S,)` classes for a class-conditional network; a batch holds a whole number of S pictures in this order."""
+    noise: Noise | None = None
+    """Where a generator's latent comes from (stream "z"), anew at each call; a batch holds a whole number of times its pictures
+    in their order. None: the latent is 0."""
     frugal: bool = False
     """Where a gradient is asked for: keep the activations of one micro-batch only, and compute them again on the way back."""
     calls: Calls = field(default_factory=Calls)
@@ -62,25 +67,23 @@ class NetworkDenoiser:
         """The same network, told these known pixels; known `(B, 1, H, W)`, picture `(B, C, H, W)`."""
         return replace(self, known=known, picture=torch.where(known > 0, picture, 0))
 
+    def untold(self) -> "NetworkDenoiser":
+        """The same network, told nothing."""
+        return replace(self, known=None, picture=None)
+
     def __call__(self, x: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
         """(x0, spread or None) for x `(B, C, H, W)`, H and W multiples of `multiple`, at level t in 1..T."""
         if not 1 <= t <= self.schedule.T:
             raise ValueError(f"a network predicts at levels 1..{self.schedule.T}, not {t}")
         known = torch.zeros_like(x[:, :1]) if self.known is None else self.known
-        picture = torch.zeros_like(x) if self.picture is None else self.picture
-        labels = () if self.labels is None else (self.labels.repeat(len(x) // len(self.labels)),)
+        picture = self._nothing(x) if self.picture is None else self.picture
+        told = self._told(len(x))
         call = self._again if self.frugal and torch.is_grad_enabled() else self._network
-        chunks = _chunks((x, known, picture, *labels), self.micro_batch)
+        chunks = _chunks((x, known, picture, *told.values()), self.micro_batch)
         counts = [min(self.micro_batch, len(x) - i * self.micro_batch) for i in range(len(chunks))]
-        out = torch.cat([call(count, t, *chunk) for count, chunk in zip(counts, chunks, strict=True)])[: len(x)].to(x.dtype)
+        out = torch.cat([call(count, t, tuple(told), *chunk) for count, chunk in zip(counts, chunks, strict=True)])[: len(x)].to(x.dtype)
         value, spread = out.split(x.shape[1], 1) if out.shape[1] == 2 * x.shape[1] else (out, None)
-        match self.network.config.prediction:
-            case "x0":
-                return value, spread
-            case "eps":
-                return self.schedule.x0_from_eps(x, value, t), spread
-            case _:
-                return self.schedule.x0_from_v(x, value, t), spread
+        return self.schedule.x0_from(self.network.config.prediction, x, value, t), spread
 
     def _again(self, *call: Any) -> Tensor:
         with set_checkpoint_early_stop(False):  # a whole evaluation, as it is counted
@@ -88,13 +91,26 @@ class NetworkDenoiser:
         assert isinstance(out, Tensor)
         return out
 
-    def _network(self, count: int, t: int, x: Tensor, known: Tensor, picture: Tensor, *labels: Tensor) -> Tensor:
-        """One call of the network; `count` of the pictures are not padding."""
+    def _nothing(self, x: Tensor) -> Tensor:
+        count = self.network.config.cond_channels if isinstance(self.network, ControlNetwork) else x.shape[1]
+        return torch.zeros_like(x[:, :1]).expand(-1, count, -1, -1)
+
+    def _told(self, count: int) -> dict[str, Tensor]:
+        """What else `count` pictures, or windows of them, are told, by its name in `Network.forward`."""
+        told = {} if self.labels is None else {"labels": self.labels}
+        if isinstance(self.network, ControlNetwork):
+            told["given"] = torch.tensor([0.0 if self.known is None else 1.0])
+        elif (latent := self.network.config.latent) and self.noise is not None:
+            told["z"] = self.noise.draw("z", (latent,)).to(next(self.network.parameters()).dtype)
+        return {name: values.repeat(count // len(values), *[1] * (values.ndim - 1)) for name, values in told.items()}
+
+    def _network(self, count: int, t: int, names: Sequence[str], x: Tensor, known: Tensor, picture: Tensor, *told: Tensor) -> Tensor:
+        """One call of the network; `count` of the pictures are not padding, `names` are those of what it is `told`."""
         self.calls.forward += count
         weights = next(self.network.parameters())
         time = torch.full((len(x),), t - 1, device=weights.device)
         inputs = [part.to(weights.device, weights.dtype) for part in (x, known, picture)]
-        out = self.network(inputs[0], time, *inputs[1:], *(part.to(weights.device) for part in labels))
+        out = self.network(inputs[0], time, *inputs[1:], **{name: part.to(weights.device) for name, part in zip(names, told, strict=True)})
         if out.requires_grad:
             out.register_hook(lambda _: setattr(self.calls, "backward", self.calls.backward + count))
         return out.to(x.device)

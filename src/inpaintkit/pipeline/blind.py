@@ -1,4 +1,4 @@
-"""Repair without being told how the damage looks: the damaged picture is a reference, and the model makes one that resembles it."""
+"""Repair without being told where the damage is: a mask predictor finds it, or the model makes a picture that resembles the damaged one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +10,26 @@ from inpaintkit.core.sampler import Method
 from inpaintkit.data.images import Hole, Picture
 from inpaintkit.methods import METHODS
 from inpaintkit.methods.ilvr import ILVR
+from inpaintkit.models.damage import Detector
 from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.pipeline.job import Options, Step
 from inpaintkit.pipeline.measured import reference
+
+
+def find(detector: Detector, picture: Picture, threshold: float | None = None) -> Hole:
+    """Where a picture is damaged: bool (H, W), True where the detector gives it more than `threshold` (in (0, 1); its own
+    unless given), and where values are missing (NaN). Grow it before filling: a soft rim is damage too."""
+    likelihood = detector.likelihood(lambda *box: picture.region(box), picture.size)
+    limit = detector.network.config.threshold if threshold is None else threshold
+    return np.asarray((likelihood > limit) | picture.missing)
+
+
+def doubts(hole: Hole) -> tuple[str, ...]:
+    """A note when more than half of a picture was found damaged."""
+    share = float(hole.mean())
+    if share <= 0.5:
+        return ()
+    return (f"{share:.0%} of the picture was found damaged; look at --mask-out, and raise --threshold if that is too much",)
 
 
 def blind(

@@ -19,6 +19,7 @@ from inpaintkit.methods import METHODS
 from inpaintkit.methods.gradient import GradientMethod
 from inpaintkit.methods.ilvr import ILVR
 from inpaintkit.models import catalog
+from inpaintkit.models.control import ControlNetwork
 from inpaintkit.models.denoisers import Calls, NetworkDenoiser
 from inpaintkit.models.unet import channels, classes
 from inpaintkit.pipeline import regions
@@ -125,10 +126,14 @@ class Inpainter:
             raise UsageError(f"seed = {seed}, variants = {variants}: the seed must be at least 0 and the variants at least 1")
         if (count := channels(self.model.network)) != 3:
             raise UsageError(f"{self.model.name}: makes {count}-channel arrays, not pictures; name a model of RGB pictures")
+        if isinstance(self.model.network, ControlNetwork) and self.model.network.config.units is not None:
+            raise UsageError(f"{self.model.name}: makes fields, not pictures; inpaintkit science fill takes it")
         notes = check_hole(hole, picture.name, picture)
         if o.grow > 0:
             hole = grown(hole, o.grow)
-        told = self.denoiser.conditioned and (o.tell_network or chosen.tells_network)
+        if o.guidance is not None and not self.denoiser.conditioned:
+            raise UsageError(f"{self.model.name}: is told nothing, so it cannot be guided; leave --guidance away")
+        told = self.denoiser.conditioned and (o.tell_network or chosen.tells_network or o.guidance is not None)
         measured = measured or referred(picture, hole, chosen)
         labels = self._labels(o.label, range(seed, seed + variants))
         frugal = isinstance(chosen, GradientMethod) and chosen.frugal

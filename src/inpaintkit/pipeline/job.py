@@ -17,6 +17,7 @@ from inpaintkit.core.sampler import Context, Denoiser, Method, State, begin, sam
 from inpaintkit.core.settings import Settings
 from inpaintkit.data.images import Picture, known_from_hole
 from inpaintkit.models.denoisers import NetworkDenoiser, Tiled, crops
+from inpaintkit.models.guided import guided
 from inpaintkit.pipeline import regions, seam
 from inpaintkit.pipeline.measured import Measured
 from inpaintkit.pipeline.regions import Box, Region
@@ -53,6 +54,9 @@ class Options(Settings):
     """Where a finer level starts, as a share of the noise levels."""
     tell_network: bool = False
     """Tell a mask-conditioned network the known pixels with any method (plain always does)."""
+    guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """How strongly the network follows the known pixels, which it is then told with any method: 0 = not at all, 1 = as it was
+    trained, above 1 = more than that (then, and between, it is called twice a step)."""
     label: Annotated[int, Field(ge=0)] | Literal["random"] | None = None
     """Class to be shown by a class-conditional network; random: drawn from the seed, another one for each variant."""
 
@@ -131,9 +135,9 @@ class Job:
         schedule = self.denoiser.schedule
         y, known = y.to(self.device), known.to(self.device)
         operator, values = (Known(known), y) if self.measured is None else self.measured.at(boxes, self.device)
-        if self.measured is not None and self.measured.operator is None and method.walk.start < 1:
-            start = values  # a reference is a picture to start from
-        context = Context(self._denoiser(y, known), operator, values, noise, method.walk.levels(schedule), self.notes)
+        if self.measured is not None and method.walk.start < 1:
+            start = self.measured.beginning(boxes)
+        context = Context(self._denoiser(y, known, noise), operator, values, noise, method.walk.levels(schedule), self.notes)
         state = first = begin(context, y.shape[1:], None if start is None else start.to(self.device))
         for state in sample(method, method.walk.times(schedule), first, context):
             self.done += 1
@@ -141,12 +145,16 @@ class Job:
                 self.on_step(Step(state.t, state.x, state.x0, state.x0_t, boxes, scale, self.done, self.total))
         return state.x.clamp(-1, 1).cpu() if self.denoiser.clamp else state.x.cpu()
 
-    def _denoiser(self, y: Tensor, known: Tensor) -> Denoiser:
-        """The network for a region: in one window, or in joint ones; told or not."""
+    def _denoiser(self, y: Tensor, known: Tensor, noise: Noise) -> Denoiser:
+        """The network for a region: in one window, or in joint ones; told or not. A generator's latent is drawn from the noise."""
+        network = replace(self.denoiser, noise=noise)
         corners, size = regions.windows(known, self.denoiser.network.config.largest)
-        if size == tuple(y.shape[2:]):
-            return self.denoiser.told(known, y) if self.told else self.denoiser
-        inner = self.denoiser.told(crops(known, corners, size), crops(y, corners, size)) if self.told else self.denoiser
+        whole = size == tuple(y.shape[2:])
+        parts = (known, y) if whole else (crops(known, corners, size), crops(y, corners, size))
+        w = 1.0 if self.options.guidance is None else self.options.guidance
+        inner = guided(network.told(*parts), w) if self.told else network
+        if whole:
+            return inner
         return Tiled(inner, corners, size, y)
 
 

@@ -1,30 +1,29 @@
-"""Training of a (mask-conditioned) diffusion network on pictures, as a generator: logging belongs to the caller.
+"""The training loop, as a generator: it knows no task, and logging and saving belong to the caller."""
 
-Every random draw is a function of (seed, step, item), so the step number is the whole state of the data.
-"""
-
+import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from inpaintkit.core import schedule as schedules
-from inpaintkit.core.errors import BadInput, UsageError
+from inpaintkit.core.errors import BadInput
 from inpaintkit.core.noise import derived
-from inpaintkit.core.schedule import NoiseSchedule
-from inpaintkit.core.settings import checked, dumped
-from inpaintkit.data.datasets import Pictures, load
-from inpaintkit.data.masks import MASKS
-from inpaintkit.models.checkpoints import load_folder
-from inpaintkit.models.unet import Network
+from inpaintkit.models.catalog import bfloat16_is_fast
 from inpaintkit.train import state as states
-from inpaintkit.train.recipes import Batch, Recipe
+from inpaintkit.train.draws import Draws, batches, kind_of, pieces, refuse_uneven, stacked
+from inpaintkit.train.processes import Processes
+from inpaintkit.train.recipes import Recipe, as_of_today, lasting
+from inpaintkit.train.sources import Source
+from inpaintkit.train.task import Item
+
+ASKED = ("stop", "save")
+"""What a process may ask for between two steps."""
 
 
 @dataclass(frozen=True)
@@ -32,181 +31,219 @@ class Report:
     """What the loop yields after each step."""
 
     step: int
-    loss: float
+    """Steps done since the beginning, this one too."""
+    losses: dict[str, float]
+    """By role, in their order, then what the task adds; before the step."""
     rate: float
+    norm: float
+    """Largest of the roles' gradient norms, before clipping."""
     seconds: float
-    pictures: int
+    """From asking for the batch to the end of the step."""
+    items: int
+    """Items seen since the beginning."""
+    asked: frozenset[str]
+    """Those of `ASKED` that any process asked for: the same on all of them."""
 
 
 class Trainer:
-    """Network, its moving average, optimiser and data of one recipe. `run()` does the steps that are left."""
+    """Networks, their moving averages, optimisers and data of one recipe. `run()` does the steps that are left.
 
-    def __init__(self, recipe: Recipe, data_root: Path, out: Path, start: Path | None = None):
-        self.recipe, self.out = recipe, Path(out)
-        self.schedule: NoiseSchedule = schedules.SCHEDULES[recipe.schedule](recipe.T)
-        every = load(_expand(recipe, data_root), recipe.prefix_weights)
-        self.train, self.held = every.split(recipe.held_out)
-        if not self.train.images:
-            raise BadInput(f"{data_root}: all of its {len(every.images)} pictures are held out; add pictures or lower held_out")
-        self.pools = [_at_least(self.train, batch.smallest) for batch in recipe.batches]
-        self.network = _network(recipe, start or (Path(recipe.start) if recipe.start else None))
-        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
-        parameters = list(self.network.parameters())
-        self.optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-        self.step, self.pictures = 0, 0
+    Several processes hold the same weights and each work through a part of every batch; gradients are averaged.
+    """
 
-    def about(self) -> dict:
-        """What a resumed state must agree with (the number of steps may be raised)."""
-        return {"recipe": _lasting(self.recipe), "pictures_in_data": len(self.train.images)}
+    def __init__(self, recipe: Recipe, out: Path, device: str = "auto"):
+        self.processes = Processes(device)
+        self.device = self.processes.device
+        self.bfloat16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and bfloat16_is_fast(self.device))
+        refuse_uneven(recipe, self.processes.count)
+        self.source: Source = recipe.data.open()
+        self.recipe, self.out = replace(recipe, task=recipe.task.fitted(self.source.about())), Path(out)
+        self.task = self.recipe.task
+        self.networks = self.task.build(recipe.seed)
+        layout = torch.channels_last if self.device.type == "cuda" else torch.preserve_format  # on a CPU it made training 10 % slower
+        for role, network in self.networks.items():
+            network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+            network.train(role in self.task.roles)
+        self.trained = {role: [p for p in self.networks[role].parameters() if p.requires_grad] for role in self.task.roles}
+        self.averages = {role: {k: v.detach().clone() for k, v in self.networks[role].state_dict().items()} for role in self.task.averaged}
+        self.optimizers = {role: self._optimizer(role) for role in self.task.roles}
+        self.step = self.items = 0
+        self.saved: int | None = None
+        self.asks: set[str] = set()
+
+    def about(self) -> dict[str, Any]:
+        """What a resumed state must agree with."""
+        return {"recipe": lasting(self.recipe), "data": self.source.about()}
+
+    def machine(self) -> dict[str, Any]:
+        """What bit-exact resuming depends on beside that."""
+        numbers = {"processes": self.processes.count, "threads": torch.get_num_threads()}
+        return {"torch": str(torch.__version__), "device": self.device.type, "bfloat16": self.bfloat16} | numbers
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that changes during training, by name."""
+        tensors: dict[str, Tensor] = {}
+        for role, network in self.networks.items():
+            tensors |= {f"{role}.net.{k}": v for k, v in network.state_dict().items()}
+            tensors |= {f"{role}.ema.{k}": v for k, v in self.averages.get(role, {}).items()}
+        for role, optimizer in self.optimizers.items():
+            tensors |= {f"{role}.opt.{k}": v for k, v in states.moments(optimizer).items()}
+        return tensors
 
     def save(self) -> Path:
-        network = {f"net.{k}": v for k, v in self.network.state_dict().items()}
-        average = {f"ema.{k}": v for k, v in self.average.items()}
-        tensors = network | average | states.flat_optimizer(self.optimizer)
-        return states.write(self.out, self.step, tensors, self.about() | {"pictures": self.pictures})
+        """Write a state (to be called by one process only). Raises `BadInput` when a weight is not finite: older states stay."""
+        tensors = self.tensors()
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise self._not_finite(f"{name} is not finite after step {self.step}")
+        about = self.about() | {"items": self.items, "machine": self.machine()}
+        place = states.write(self.out, self.step, tensors, about, self.recipe.keep)
+        self.saved = self.step
+        return place
 
-    def resume(self) -> list[str]:
-        """Load the newest complete state in the output folder, if any; warnings about damaged ones are returned."""
-        found, warnings = states.newest(self.out)
-        if found is None:
-            return warnings
-        tensors, manifest = found
-        states.refuse_other(manifest | {"recipe": _as_of_today(manifest["recipe"])}, self.about(), self.out)
-        self.network.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
-        self.average = {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")}
-        states.restore_optimizer(self.optimizer, tensors)
-        self.step, self.pictures = manifest["step"], manifest["pictures"]
+    def resume(self, folder: Path | None = None) -> list[str]:
+        """Load the newest complete state in a folder (the output folder), if any; what is worth knowing about it, in lines.
+
+        Raises `BadInput` for a state of another recipe or other data, with the differences.
+        """
+        found, warnings = states.newest(folder := folder or self.out)
+        if found is not None:
+            step, tensors, about = found
+            states.refuse_other(about | {"recipe": as_of_today(about["recipe"])}, self.about(), folder)
+            for role, network in self.networks.items():
+                network.load_state_dict(states.under(tensors, f"{role}.net."))
+                for name, value in states.under(tensors, f"{role}.ema.").items():
+                    self.averages[role][name].copy_(value)
+            for role, optimizer in self.optimizers.items():
+                states.restore_moments(optimizer, states.under(tensors, f"{role}.opt."))
+            self.step, self.items = step, about["items"]
+            self.saved = self.step if folder == self.out else None
+            if other := list(states.differences(about["machine"], self.machine())):
+                warnings.append(f"{folder}: made under other conditions ({'; '.join(other)}); the run goes on, but not bit for bit")
+        if len(steps := self.processes.every(self.step)) > 1:
+            raise BadInput(f"{folder}: the processes find the states of steps {steps}; let all of them see the same folder")
         return warnings
 
-    def averaged(self) -> Network:
-        """A copy of the network holding the moving average of the weights."""
-        copy = _network(self.recipe, None)
-        copy.load_state_dict(self.average)
-        return copy.eval().requires_grad_(False)
+    def averaged(self) -> dict[str, nn.Module]:
+        """Copies of the networks that hold the moving averages, by role, on the training device."""
+        copies = copy.deepcopy(self.networks)
+        for role, average in self.averages.items():
+            copies[role].load_state_dict(average)
+        return {role: network.eval().requires_grad_(False) for role, network in copies.items()}
 
     def rate(self) -> float:
-        """Learning rate: linear warm-up, flat, then a linear fall to zero over the last `decay` of the steps."""
+        """Learning rate of the next step: linear warm-up, flat, then a linear fall to zero over the last `decay` of the steps."""
         r = self.recipe
         left = (r.steps - self.step) / max(r.decay * r.steps, 1)
         return r.lr * min(1.0, (self.step + 1) / (r.warmup + 1), left)
 
     def run(self) -> Iterator[Report]:
-        """Train until `recipe.steps`. Raises `BadInput` at a loss that is not finite; the saved state stays good."""
-        r = self.recipe
-        shares = np.array([b.share for b in r.batches]) / sum(b.share for b in r.batches)
-        self.network.train()
-        while self.step < r.steps:
+        """Train until `recipe.steps`. Raises `BadInput` at a loss or gradient that is not finite, before it reaches the weights."""
+        part, of = self.processes.index, self.processes.count
+        begin = time.perf_counter()
+        for batch in map(self._placed, batches(self.recipe, self.source, self.step, part, of, self.device.type == "cuda")):
+            rate, losses, norms, asked = self.rate(), dict[str, float](), list[float](), set[str]()
+            for role in self.task.roles:
+                values, norm, wanted = self._update(role, batch, rate)
+                losses |= values
+                norms.append(norm)
+                asked |= wanted
+            self.items += self.recipe.data.batches[kind_of(self.recipe, self.step)].items
+            self.step += 1
+            self._average()
+            asked |= self.asks if of == 1 else set()  # what came since
+            self.asks -= asked
+            losses = {role: losses[role] for role in self.task.roles} | losses
+            yield Report(self.step, losses, rate, max(norms), time.perf_counter() - begin, self.items, frozenset(asked))
             begin = time.perf_counter()
-            kind = int(np.random.default_rng([r.seed, self.step]).choice(len(shares), p=shares))
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate()
-            x0, known, t, noise = _draw(r, self.pools[kind], r.batches[kind], self.step)
-            with torch.random.fork_rng(devices=[]):  # for dropout, where the network has any
-                torch.manual_seed(derived(r.seed, "dropout", self.step))
-                loss = self.loss(self.network, x0, known, t, noise)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), r.grad_clip)
-            if not math.isfinite(float(norm)) or not math.isfinite(loss.item()):
-                raise BadInput(f"{self.out}: loss or gradient is not finite at step {self.step}; lower lr, the last saved state is good")
-            self.optimizer.step()
-            self.step, self.pictures = self.step + 1, self.pictures + len(x0)
-            decay = min(r.ema, (1 + self.step) / (10 + self.step))
-            with torch.no_grad():
-                current = self.network.state_dict()
-                torch._foreach_lerp_(list(self.average.values()), [current[k] for k in self.average], 1 - decay)
-            yield Report(self.step, loss.item(), self.rate(), time.perf_counter() - begin, self.pictures)
-
-    def loss(self, network: Network, x0: Tensor, known: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Weighted squared error of x0: clip(SNR) per picture, hole 1 and known `known_weight` per pixel.
-
-        x0, noise `(B, 3, H, W)`; known `(B, 1, H, W)`; t `(B,)` in 1..T.
-        """
-        r, bars = self.recipe, self.schedule.alpha_bar[t].float()[:, None, None, None]
-        x_t = bars.sqrt() * x0 + (1 - bars).sqrt() * noise
-        with torch.autocast("cpu", torch.bfloat16, enabled=r.autocast):
-            out = network(x_t, t - 1, known, x0)
-        out = out.float()
-        if r.network.prediction == "v":
-            out = bars.sqrt() * x_t - (1 - bars).sqrt() * out
-        elif r.network.prediction == "eps":
-            out = (x_t - (1 - bars).sqrt() * out) / bars.sqrt()
-        snr = (bars / (1 - bars)).clamp(*r.snr_clip)
-        pixel = r.known_weight * known + (1 - known)
-        return (snr * pixel * (out - x0).square()).mean()
 
     @torch.no_grad()
-    def validate(self, network: Network, pictures: int = 96, size: int = 64) -> float:
-        """Mean held-out loss over fixed crops, masks, noise and levels (the same for every call); NaN when nothing is held out."""
-        if not self.held.images:
-            return math.nan
-        batch = Batch(size=size, items=16)
-        recipe = replace(self.recipe, seed=self.recipe.seed + 1_000_003)
-        draws = [_draw(recipe, self.held, batch, i) for i in range(pictures // 16)]
-        return float(np.mean([self.loss(network, *draw).item() for draw in draws]))
+    def validate(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:
+        """Mean figures over fixed held-out items of every kind of batch (the same for every call); empty when none is held out."""
+        figures: dict[str, float] = {}
+        for kind, batch in enumerate(self.recipe.data.batches):
+            if not self.source.count("validation", kind):
+                continue
+            totals: dict[str, float] = {}
+            for first in range(0, self.recipe.validation_items, 16):
+                items = range(first, min(first + 16, self.recipe.validation_items))
+                with self._arithmetic("validation", first):
+                    values = self.task.validate(networks, self.held_out(items, kind))
+                for name, value in values.items():
+                    totals[name] = totals.get(name, 0) + float(value) * len(items) / self.recipe.validation_items
+            suffix = f"_{batch.size or kind}" if len(self.recipe.data.batches) > 1 else ""
+            figures |= {name + suffix: value for name, value in totals.items()}
+        if bad := [name for name, value in figures.items() if not math.isfinite(value)]:
+            raise self._not_finite(f"the validation figure {bad[0]} is not finite after step {self.step}")
+        return figures
 
+    def held_out(self, items: Sequence[int], kind: int = 0) -> Item:
+        """A fixed batch of validation items on the training device."""
+        draws = Draws(self.recipe, self.source, "validation")
+        return self._placed(stacked([draws.item(item, 0, kind) for item in items]))
 
-def _lasting(recipe: Recipe) -> dict[str, Any]:
-    """The values of a recipe that stay the same through a run."""
-    return {k: v for k, v in dumped(recipe).items() if k not in ("steps", "decay")}
+    @torch.no_grad()
+    def samples(self, networks: Mapping[str, nn.Module], count: int = 8) -> Tensor | None:
+        """The task's pictures `(N, 3, H, W)` in [-1, 1] of fixed held-out items; None when it has none, or nothing is held out."""
+        if not self.source.count("validation", 0):
+            return None
+        with self._arithmetic("samples"):
+            return self.task.samples(networks, self.held_out(range(count)))
 
+    def _update(self, role: str, batch: Item, rate: float) -> tuple[dict[str, float], float, set[str]]:
+        """One step of one network's optimiser: the loss and its parts, the norm of the gradient, what was asked for."""
+        parameters, optimizer = self.trained[role], self.optimizers[role]
+        for name, others in self.trained.items():  # the other networks are only read
+            for parameter in others:
+                parameter.requires_grad_(name == role)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        optimizer.zero_grad(set_to_none=True)
+        totals: dict[str, Tensor] = {}
+        count = self.recipe.accumulate
+        for i, piece in enumerate(pieces(batch, count)):
+            with self._arithmetic(role, self.step, i, self.processes.index):
+                loss, parts = self.task.loss(role, self.networks, piece)
+            (loss / count).backward()
+            for name, value in ({role: loss} | parts).items():
+                totals[name] = totals.get(name, 0) + value.detach().float() / count
+        flags = torch.tensor([float(name in self.asks) for name in ASKED], device=self.device)
+        means = self.processes.mean(parameters, torch.cat([torch.stack(list(totals.values())), flags]))
+        norm = nn.utils.clip_grad_norm_(parameters, self.recipe.grad_clip)
+        *values, last = torch.cat([means, norm.reshape(1)]).tolist()
+        losses = dict(zip(totals, values, strict=False))
+        if not all(map(math.isfinite, [*losses.values(), last])):
+            raise self._not_finite(f"the loss or a gradient of the {role} is not finite at step {self.step + 1}")
+        optimizer.step()
+        return losses, last, {name for name, flag in zip(ASKED, values[len(losses) :], strict=True) if flag}
 
-def _as_of_today(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A saved recipe with settings that were added since then at their defaults; one that cannot be read as it is."""
-    try:
-        return _lasting(checked(Recipe, recipe | {"steps": 1}))
-    except UsageError:
-        return recipe
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        for role, average in self.averages.items():
+            current = self.networks[role].state_dict()
+            floats = [k for k, v in average.items() if v.is_floating_point()]
+            torch._foreach_lerp_([average[k] for k in floats], [current[k] for k in floats], 1 - decay)
+            for name in average.keys() - floats:
+                average[name].copy_(current[name])
 
+    @contextmanager
+    def _arithmetic(self, *key: Hashable) -> Iterator[None]:
+        """The chosen precision, and torch's own generator (dropout) set to a function of the seed and `key`."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            torch.manual_seed(derived(self.recipe.seed, "torch", *key))
+            yield
 
-def _draw(r: Recipe, pool: Pictures, batch: Batch, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(x0, known, t, noise) of a step; each item from its own generator."""
-    crops, holes, levels = [], [], []
-    kinds, weights = list(r.masks), np.array(list(r.masks.values())) / sum(r.masks.values())
-    for item in range(batch.items):
-        rng = np.random.default_rng([r.seed, step, item])
-        crops.append(pool.crop(rng, batch.size))
-        holes.append(_hole(rng, kinds[int(rng.choice(len(kinds), p=weights))], batch.size, r.mask_zoom))
-        levels.append(int(rng.integers(1, r.T + 1)))
-    x0 = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    known = 1 - torch.from_numpy(np.stack(holes)).float()[:, None]
-    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(derived(r.seed, "noise", step)))
-    return x0, known, torch.tensor(levels), noise
+    def _optimizer(self, role: str) -> torch.optim.Optimizer:
+        own = self.task.adam(role)
+        values: dict[str, Any] = {"lr": self.recipe.lr, "betas": self.recipe.betas, "weight_decay": self.recipe.weight_decay, "fused": True}
+        group = {"params": self.trained[role], "factor": own.pop("lr", 1.0)}
+        return torch.optim.AdamW([group], **(values | own))
 
+    def _placed(self, batch: Item) -> Item:
+        return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
 
-def _hole(rng: np.random.Generator, kind: str, size: int, zooms: tuple[int, ...]) -> np.ndarray:
-    """A mask of `kind`, cropped from a larger canvas; drawn again while the crop has no hole."""
-    while True:
-        canvas = size * int(rng.choice(zooms)) if kind in ("thin", "medium", "thick", "box", "scratches") else size
-        left, top = rng.integers(canvas - size + 1, size=2)
-        hole = MASKS[kind]((canvas, canvas), rng)[top : top + size, left : left + size]
-        if hole.mean() > 0.01:
-            return hole
-
-
-def _expand(recipe: Recipe, root: Path) -> list[tuple[Path, float]]:
-    sources = []
-    for source in recipe.sources:
-        found = sorted(Path(root).glob(source.path))
-        if not found:
-            raise BadInput(f"{Path(root) / source.path}: nothing there; give the folder of the training pictures with --data")
-        sources += [(path, source.weight) for path in found]
-    return sources
-
-
-def _at_least(pictures: Pictures, smallest: int) -> Pictures:
-    large = [i for i, image in enumerate(pictures.images) if min(image.shape[:2]) >= smallest]
-    if not large:
-        raise BadInput(f"smallest = {smallest}: none of the {len(pictures.images)} training pictures has as many pixels; lower it")
-    return pictures.keep(large)
-
-
-def _network(recipe: Recipe, start: Path | None) -> Network:
-    from diffusers import UNet2DModel
-
-    with torch.random.fork_rng(devices=[]):  # the generator is global inside torch's layers
-        torch.manual_seed(recipe.seed)
-        network = Network(UNet2DModel(**recipe.unet), recipe.network)  # type: ignore[arg-type]
-    if start is not None:
-        network.unet.load_state_dict(load_folder(start)[0].unet.state_dict())
-    return network
+    def _not_finite(self, what: str) -> BadInput:
+        kept = "no state was saved before" if self.saved is None else f"the state of step {self.saved} is kept"
+        return BadInput(f"{self.out}: {what}; lower lr or look at the data ({kept})")

@@ -17,6 +17,7 @@ from inpaintkit.apps.cli.writing import note
 from inpaintkit.core.files import write_bytes
 from inpaintkit.core.sampler import Method
 from inpaintkit.data.images import Hole, Picture, check_hole
+from inpaintkit.pipeline import two_stage
 from inpaintkit.pipeline.fill import Inpainter, grown
 
 
@@ -36,6 +37,8 @@ class Fill(Varied, Holed):
     """Only say which windows would be computed, and how often the network would be called."""
     gif: File = None
     """Animation of the denoising."""
+    then: Annotated[str | None, tyro.conf.arg(metavar="NAME|PATH|HUB/ID", help_behavior_hint="")] = None
+    """A generator (trained as a GAN in two or more steps) that goes over the filled hole once, for its texture."""
     from_record: File = None
     """Repeat a run from the record that --json printed; what else is given replaces what it says."""
 
@@ -55,6 +58,9 @@ def run(argv: Sequence[str]) -> None:
         records.set_threads(record)
     pipe = Inpainter.from_pretrained(args.model, args.device, args.dtype, micro_batch=None if record is None else record.get("micro_batch"))
     method = pipe.method(args.method)
+    over = None if args.then is None else Inpainter.from_pretrained(args.then, args.device, args.dtype, pipe.denoiser.micro_batch)
+    if over is not None:
+        two_stage.check(over)
     if record is not None:
         notes += records.differences(record, results.sha256(args.image), results.mask_sha256(hole), pipe.model.sha256)
     for text in notes:
@@ -62,7 +68,7 @@ def run(argv: Sequence[str]) -> None:
     if args.plan:
         plans.show(pipe, picture, hole, method, args.filling, args.variants, args.json)
         return
-    results.show(args, _fill(args, pipe, picture, hole, method, outputs), notes)
+    results.show(args, _fill(args, pipe, over, picture, hole, method, outputs), notes)
 
 
 def _inputs(args: Fill, prog: str) -> tuple[Picture, Hole, tuple[str, ...]]:
@@ -85,7 +91,9 @@ def _outputs(args: Fill, picture: Picture) -> list[Path]:
     return outputs
 
 
-def _fill(args: Fill, pipe: Inpainter, picture: Picture, hole: Hole, method: Method, outputs: list[Path]) -> dict[str, Any]:
+def _fill(
+    args: Fill, pipe: Inpainter, over: Inpainter | None, picture: Picture, hole: Hole, method: Method, outputs: list[Path]
+) -> dict[str, Any]:
     """Compute, write, read back; the record."""
     from inpaintkit.pipeline import sheets
 
@@ -97,7 +105,8 @@ def _fill(args: Fill, pipe: Inpainter, picture: Picture, hole: Hole, method: Met
             if film is not None:
                 film(step)
 
-        filled, record = pipe.fill(picture, hole, method, args.seed, args.variants, args.filling, on_step)
+        asked = picture, hole, method, args.seed, args.variants, args.filling, on_step
+        filled, record = pipe.fill(*asked) if over is None else two_stage.two_stage(pipe, over, *asked)
     region = grown(hole, args.filling.grow) if args.filling.grow else hole
     written = results.write(args, picture, region, filled, outputs)
     extras = results.write_sheet(args, picture, region, filled)

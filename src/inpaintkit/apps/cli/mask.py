@@ -1,6 +1,5 @@
 """`inpaintkit mask`: make a mask, or look at one before it is used."""
 
-import io
 import json
 import re
 from collections.abc import Sequence
@@ -8,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import tyro
 
 from inpaintkit.apps.cli.parsing import Command, parse
-from inpaintkit.apps.cli.writing import check_writable
-from inpaintkit.core.errors import BadInput, UsageError
+from inpaintkit.apps.cli.writing import check_mask_name, check_writable, write_mask
+from inpaintkit.core.errors import UsageError
 from inpaintkit.core.files import write_bytes
 from inpaintkit.core.sampler import Seed
 from inpaintkit.data.images import LIMITS, Limits, Picture, check_hole, encode_png, read_mask_noted, read_picture
@@ -94,16 +92,10 @@ def _make(args: Make) -> None:
         raise UsageError(f"--size = {args.size}: write WxH, two whole numbers of pixels with an x between them")
     w, h = int(size[1]), int(size[2])
     check_size(f"--size = {args.size}", w, h, 8, args.limits)
-    if args.output.suffix.lower() not in (".png", ".npy"):
-        raise BadInput(f"{args.output}: a mask is written as .png or .npy")
+    check_mask_name(args.output)
     check_writable(args.output, args.overwrite)
     hole = draw(args.kind, (w, h), args.seed)
-    if args.output.suffix.lower() == ".npy":
-        np.save(out := io.BytesIO(), hole)
-        data = out.getvalue()
-    else:
-        data = encode_png(hole.astype(np.uint8) * 255)
-    write_bytes(args.output, data)
+    write_mask(args.output, hole)
     about = {"kind": args.kind, "size": [w, h], "seed": args.seed, "hole_fraction": float(hole.mean())}
     print(json.dumps({"outputs": [str(args.output)], **about}) if args.json else args.output)
 

@@ -8,8 +8,9 @@ from typing import Annotated
 import tyro
 
 from inpaintkit.apps.cli.parsing import Command, parse
-from inpaintkit.models import catalog
-from inpaintkit.models.unet import classes
+from inpaintkit.models import catalog, damage
+from inpaintkit.models.control import ControlConfig
+from inpaintkit.models.unet import NetworkConfig, classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ Models = (
 def run(argv: Sequence[str]) -> None:
     args = parse(Models, argv, "inpaintkit models")
     if isinstance(args, List):
-        for name, about in catalog.MODELS.items():
+        for name, about in (catalog.MODELS | catalog.DETECTORS).items():
             there = "" if (catalog.ASSETS / name).is_dir() else " (not in this installation)"
             print(f"{name:<12} {about}{there}")
     elif isinstance(args, Info):
@@ -70,15 +71,25 @@ def run(argv: Sequence[str]) -> None:
         catalog.convert(args.source, args.folder, args.config)
         print(args.folder)
     else:
-        model = catalog.load(args.path)
+        model = damage.load(args.path) if damage.is_detector(args.path) else catalog.load(args.path)
         count = sum(p.numel() for p in model.network.parameters())
         print(f"{args.path}: complete; {count:,} parameters, all finite; sha256 {model.sha256}")
 
 
+def _told(config: NetworkConfig | ControlConfig) -> str:
+    if isinstance(config, ControlConfig):
+        units = f" of fields in {config.units.name or 'their units'}" if config.units else ""
+        return f"by a control encoder: {config.condition}, {config.cond_channels} channels{units}"
+    return f"{', '.join(config.condition.order)}; {config.condition.fill} inside the hole" if config.condition else ""
+
+
 def _info(name: str) -> None:
+    if damage.is_detector(name):
+        _show(_detector(damage.load(name)), name)
+        return
     model = catalog.load(name)
     config = model.network.config
-    told = "no" if config.condition is None else f"yes ({', '.join(config.condition.order)}; {config.condition.fill} inside the hole)"
+    told = "no" if config.condition is None else f"yes ({_told(config)})"
     rows = {
         "model": name,
         "folder": catalog.locate(name),
@@ -91,6 +102,21 @@ def _info(name: str) -> None:
         "noise levels": f"{model.schedule.T}, {model.schedule.config.get('beta_schedule', 'its own betas')}",
         "default method": " ".join(str(v) if k == "name" else f"{k}={v}" for k, v in config.default_method.items()),
     }
+    _show(rows, name)
+
+
+def _detector(detector: damage.Detector) -> dict[str, object]:
+    config = detector.network.config
+    return {
+        "model": detector.name,
+        "folder": catalog.locate(detector.name),
+        "sha256": detector.sha256,
+        "parameters": f"{sum(p.numel() for p in detector.network.parameters()):,}",
+        "finds": f"damage, where its likelihood is above {config.threshold:g}",
+    }
+
+
+def _show(rows: dict[str, object], name: str) -> None:
     for key, value in rows.items():
         print(f"{key:<15} {value}")
     card = catalog.locate(name) / "README.md"

@@ -56,19 +56,25 @@ class Holed(Picturing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling(Command):
+class Modelled(Command):
     """By a model."""
 
     model: Annotated[str, tyro.conf.arg(metavar="NAME|PATH|HUB/ID")] = DEFAULT
     """A bundled model, a model folder, a hub id, or a published file of guided-diffusion's family."""
     seed: Seed = 0
     """The same seed gives the same picture."""
-    filling: Options = OPTIONS
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the processor has instructions for it."""
     method: Chosen = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(Modelled):
+    """A picture, by a model."""
+
+    filling: Options = OPTIONS
 
 
 @dataclass(frozen=True, kw_only=True)

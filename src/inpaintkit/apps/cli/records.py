@@ -20,15 +20,16 @@ if TYPE_CHECKING:
     from inpaintkit.apps.cli.fill import Fill
 
 T = TypeVar("T")
-KEPT = ("image", "mask", "box", "hole", "outpaint", "mask_from", "invert_mask", "model", "seed", "variants", "filling", "limits")
+KEPT = ("image", "mask", "box", "hole", "outpaint", "mask_from", "invert_mask", "model", "then", "seed", "variants", "filling", "limits")
 """The fields of `Fill` that decide about pixels; device and dtype are recorded as they were resolved."""
 
 
 def request(args: "Fill") -> dict[str, Any]:
     """The fields that decide about pixels, files as absolute paths."""
     values = {key: value for key, value in asdict(args).items() if key in KEPT}
-    if Path(args.model).exists():
-        values["model"] = Path(args.model)
+    for key in ("model", "then"):
+        if values[key] is not None and Path(values[key]).exists():
+            values[key] = Path(values[key])
     return {key: str(value.absolute()) if isinstance(value, Path) else value for key, value in values.items()}
 
 

@@ -19,8 +19,8 @@ UPSCALE = Upscale()
 
 @dataclass(frozen=True, kw_only=True)
 class Upscaling(Varied, Picturing):
-    """Enlarge a picture. METHOD is how to sample: ddnm unless given where --how is operator, ilvr where it is ilvr, else the
-    model's own; its options stand after it.
+    """Enlarge a picture. METHOD is how to sample: a short ddnm unless given where --how is operator, ilvr where it is ilvr, else
+    the model's own; its options stand after it. A --factor after ilvr is ilvr's.
     """
 
     upscaling: Upscale = UPSCALE

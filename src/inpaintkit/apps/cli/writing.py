@@ -1,13 +1,17 @@
 """Where results go: every refusal comes before any work is done."""
 
+import io
 import os
 import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from inpaintkit.core.errors import NotWritable
-from inpaintkit.core.files import refuse_existing
+import numpy as np
+
+from inpaintkit.core.errors import BadInput, NotWritable
+from inpaintkit.core.files import refuse_existing, write_bytes
+from inpaintkit.data.images import Hole, encode_png
 
 
 def check_writable(path: Path, overwrite: bool, inputs: Iterable[Path | None] = ()) -> None:
@@ -29,6 +33,22 @@ def check_distinct(paths: Iterable[Path]) -> None:
         if (where := os.path.realpath(path)) in seen:
             raise NotWritable(f"{path}: is named for two outputs; give each its own name")
         seen.add(where)
+
+
+def check_mask_name(path: Path) -> None:
+    """Raise `BadInput` unless a mask can be written under this name."""
+    if path.suffix.lower() not in (".png", ".npy"):
+        raise BadInput(f"{path}: a mask is written as .png or .npy")
+
+
+def write_mask(path: Path, hole: Hole) -> None:
+    """White = hole in a .png file, True = hole in a .npy file."""
+    if path.suffix.lower() == ".npy":
+        np.save(out := io.BytesIO(), hole)
+        data = out.getvalue()
+    else:
+        data = encode_png(hole.astype(np.uint8) * 255)
+    write_bytes(path, data)
 
 
 def note(text: str, quiet: bool) -> None:

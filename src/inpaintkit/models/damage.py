@@ -1,0 +1,194 @@
+"""The mask predictor: a small U-Net that says for every pixel how likely it is damaged.
+
+Everything in it is local (convolutions, and a norm over the channels of one position, as in ConvNeXt, Liu et al. 2022), so
+a large picture in overlapping tiles gives what it would give in one piece, and memory does not grow with the picture. The
+pixels of a small square are channels of one position (space-to-depth): full-size activations are what costs a processor.
+
+    folder/damage.json (our `DetectorConfig`), folder/model.safetensors, folder/README.md (model card)
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inpaintkit.core.errors import BadInput
+from inpaintkit.core.files import write_bytes
+from inpaintkit.core.settings import Settings, dumped
+from inpaintkit.models import catalog
+from inpaintkit.models.checkpoints import checked_config, read_json, read_weights, sha256
+
+CONFIG, WEIGHTS = "damage.json", "model.safetensors"
+Cut = Callable[[int, int, int, int], Tensor]
+
+
+@dataclass(frozen=True)
+class DetectorConfig(Settings):
+    """What builds the network, and how it is used."""
+
+    widths: Annotated[tuple[Annotated[int, Field(ge=4, le=1024)], ...], Field(min_length=1, max_length=6)] = (48, 80, 112, 144)
+    """Channels at each resolution, the finest first; each is half of the one before."""
+    patch: Annotated[int, Field(ge=1, le=8)] = 2
+    """Space-to-depth factor."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """A pixel more likely damaged than this is called so, unless the user says otherwise."""
+    reach: Annotated[int, Field(ge=16, le=1024)] = 64
+    """Pixels that tiles see beyond what they answer for."""
+    coarsest: Annotated[int, Field(ge=1, le=64)] = 1
+    """Large pictures are also looked at reduced by 2, 4 ... up to this, for damage larger than any it was trained on."""
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of the network's input are multiples of this."""
+        return self.patch * 2 ** (len(self.widths) - 1)
+
+
+class DamageNet(nn.Module):
+    """U-Net (Ronneberger et al. 2015) of residual blocks, skip connections added."""
+
+    def __init__(self, config: DetectorConfig):
+        super().__init__()
+        self.config = config
+        area, widths = config.patch**2, config.widths
+        self.first = nn.Conv2d(3 * area, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(Block(width) for width in widths)
+        self.smaller = nn.ModuleList(nn.Conv2d(wide, deep, 2, stride=2) for wide, deep in pairwise(widths))
+        self.larger = nn.ModuleList(nn.Conv2d(deep, 4 * wide, 1) for wide, deep in pairwise(widths))
+        self.up = nn.ModuleList(Block(width) for width in widths)
+        self.last = nn.Conv2d(widths[0], area, 3, padding=1)
+        assert self.last.bias is not None
+        nn.init.constant_(self.last.bias, -2.0)  # most pixels are whole
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Logits `(B, 1, H, W)` of a pixel being damaged; picture `(B, 3, H, W)` in [-1, 1], of any size."""
+        h, w = picture.shape[2:]
+        unit = self.config.multiple
+        x = self.first(F.pixel_unshuffle(F.pad(picture, (0, -w % unit, 0, -h % unit), "replicate"), self.config.patch))
+        skips: list[Tensor] = []
+        for i, block in enumerate(self.down):
+            x = block(x if i == 0 else self.smaller[i - 1](x))
+            skips.append(x)
+        for i in reversed(range(len(self.up))):
+            if i < len(self.up) - 1:
+                x = skips[i] + F.pixel_shuffle(self.larger[i](x), 2)
+            x = self.up[i](x)
+        return F.pixel_shuffle(self.last(x), self.config.patch)[..., :h, :w]
+
+
+class Block(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), the last convolution starting at zero."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(2, width, 1, 1))
+        self.one = nn.Conv2d(width, width, 3, padding=1)
+        self.two = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.two.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.one(F.silu(_normed(x) * self.scale[0]))
+        return x + self.two(F.silu(_normed(y) * self.scale[1]))
+
+
+def _normed(x: Tensor) -> Tensor:
+    """Each position's channels divided by their root mean square (Zhang & Sennrich 2019): no statistics of other pixels."""
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-4)
+
+
+def build(config: DetectorConfig, seed: int) -> DamageNet:
+    """A fresh network, the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):  # the generator is global inside torch's layers
+        torch.manual_seed(seed)
+        return DamageNet(config)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A loaded mask predictor and where it came from."""
+
+    name: str
+    network: DamageNet
+    sha256: str
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Detector":
+        network = self.network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return Detector(self.name, network, self.sha256)
+
+    @torch.no_grad()
+    def likelihood(self, cut: Cut, size: tuple[int, int], side: int = 768) -> np.ndarray:
+        """How likely each pixel of a picture of `size` (W, H) is damaged: (H, W) float32 in [0, 1].
+
+        `cut(x0, y0, x1, y1)` gives a window of the picture, `(1, 3, h, w)` in [-1, 1]. The network sees one tile of `side`
+        pixels and the surroundings at a time, so memory grows with the answer only.
+        """
+        found, factor = self._native(cut, size, side), 2
+        while factor <= self.network.config.coarsest and min(size) >= factor * self.network.config.multiple:
+            found = np.maximum(found, self._reduced(cut, size, side, factor))
+            factor *= 2
+        return found
+
+    def _native(self, cut: Cut, size: tuple[int, int], side: int) -> np.ndarray:
+        (w, h), config = size, self.network.config
+        weights = next(self.network.parameters())
+        found = np.empty((h, w), np.float32)
+        reach = -(-config.reach // config.multiple) * config.multiple  # all tiles begin at multiples: the same pixels share a position
+        side = -(-side // config.multiple) * config.multiple
+        for top in range(0, h, side):
+            for left in range(0, w, side):
+                box = max(left - reach, 0), max(top - reach, 0), min(left + side + reach, w), min(top + side + reach, h)
+                tile = cut(*box).to(weights.device, weights.dtype)
+                part = self.network(tile).float().sigmoid()[0, 0].cpu().numpy()
+                found[top : top + side, left : left + side] = part[top - box[1] :, left - box[0] :][:side, :side]
+        return found
+
+    def _reduced(self, cut: Cut, size: tuple[int, int], side: int, factor: int) -> np.ndarray:
+        """The likelihood found in the picture reduced by `factor`, enlarged again."""
+        w, h = size
+
+        def smaller(x0: int, y0: int, x1: int, y1: int) -> Tensor:
+            window = cut(x0 * factor, y0 * factor, min(x1 * factor, w), min(y1 * factor, h))
+            return F.avg_pool2d(window, factor, ceil_mode=True, count_include_pad=False)
+
+        small = torch.from_numpy(self._native(smaller, (-(-w // factor), -(-h // factor)), side))
+        large = F.interpolate(small[None, None], scale_factor=factor, mode="bilinear")[0, 0, :h, :w]
+        return large.numpy()
+
+
+def save_folder(folder: Path, network: DamageNet, card: str, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write a detector's folder, the weights last. Raises `NotWritable`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / CONFIG, (json.dumps(dumped(network.config), indent=1) + "\n").encode())
+    write_bytes(folder / "README.md", card.encode())
+    tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in network.state_dict().items()}
+    write_bytes(folder / WEIGHTS, safetensors_bytes(tensors, {"format": "pt"}))
+
+
+def is_detector(name: str) -> bool:
+    """Whether a bundled name, folder or hub id is a detector's. Raises `UsageError` or `BadInput` for an unknown one."""
+    return name in catalog.DETECTORS or (catalog.locate(name) / CONFIG).is_file()
+
+
+def load(name: str = catalog.DETECTOR) -> Detector:
+    """A detector (float32, on the CPU) by its bundled name, folder or hub id. Raises `UsageError` or `BadInput`, one line."""
+    folder = catalog.locate(name)
+    if not folder.exists():  # a bundled name that is not in this installation
+        how = "train one with `inpaintkit train recipes/damage.toml` and name its folder with --detector"
+        raise BadInput(f"{name}: no detector of damage by this name is installed; {how}")
+    if not (folder / CONFIG).is_file():
+        raise BadInput(f"{folder}: is no detector of damage, it has no {CONFIG}; name the folder that training one wrote")
+    config = checked_config(DetectorConfig, folder / CONFIG, read_json(folder / CONFIG))
+    with torch.device("meta"):
+        network = DamageNet(config)
+    network.load_state_dict(read_weights(folder / WEIGHTS, network.state_dict()), assign=True)
+    digest = sha256(folder / WEIGHTS)
+    catalog.check_bundled(name, digest)
+    return Detector(name, network.eval().requires_grad_(False), digest)

@@ -1,0 +1,30 @@
+"""How much each noise level counts in the loss."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from inpaintkit.core.schedule import NoiseSchedule, Number
+
+Weighting = Literal["plain", "min-snr"]
+
+
+def weight(prediction: str, weighting: Weighting, schedule: NoiseSchedule, t: Tensor, snr_clip: Sequence[float]) -> Number:
+    """Weight `(B, 1, 1, 1)` of the squared error of what is predicted ("x0", "eps" or "v") at the levels t `(B,)`.
+
+    plain: 1. min-snr: that of x0 counts as the signal-to-noise ratio within bounds (Hang et al. 2023, eq. 6); the error of x0
+    is that of eps over the ratio, and that of v times 1 - alpha_bar.
+    """
+    if weighting == "plain":
+        return torch.ones_like(schedule.snr(t))
+    snr = schedule.snr(t).clamp(min=1e-20)
+    clipped = snr.clamp(*snr_clip)
+    match prediction:
+        case "x0":
+            return clipped
+        case "eps":
+            return clipped / snr
+        case _:
+            return clipped * schedule.sigma(t) ** 2

@@ -1,0 +1,188 @@
+"""A denoising network, unconditional or mask-conditioned: predicts x0, eps or v; from nothing, from a model, or as an adapter of one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from inpaintkit.core import schedule as schedules
+from inpaintkit.core.errors import UsageError
+from inpaintkit.core.noise import Noise
+from inpaintkit.core.operators import Known
+from inpaintkit.core.sampler import Context, State, sample
+from inpaintkit.core.schedule import NoiseSchedule
+from inpaintkit.core.walk import Walk
+from inpaintkit.methods.plain import Plain
+from inpaintkit.models import catalog, lora
+from inpaintkit.models.checkpoints import build, save_folder
+from inpaintkit.models.denoisers import NetworkDenoiser
+from inpaintkit.models.lora import Adapted, Adapter, LoRA
+from inpaintkit.models.unet import Network, NetworkConfig, channels, classes, has_spread, inputs, settings, started
+from inpaintkit.train import losses
+from inpaintkit.train.task import Item, Task
+
+SEEN = Plain(walk=Walk(20, "trailing"))
+"""How pictures for the log are made."""
+SHARES = (0.9, 0.5, 0.1, 0.01)
+"""Shares of signal variance at which the error of x0 is compared, whatever the schedule."""
+
+
+@dataclass(frozen=True)
+class Denoise(Task):
+    """Weighted squared error of what the network predicts (Ho et al. 2020, eq. 14, and its x0 and v forms)."""
+
+    network: NetworkConfig
+    unet: dict[str, Any] = field(default_factory=dict)
+    """Arguments of diffusers' UNet2DModel. Those not given are those of `start`; the channels in and out follow from the rest."""
+    kind: Literal["denoise"] = "denoise"
+    start: str | None = None
+    """Model (bundled name, folder, file or hub id) whose weights to start from; inputs it does not have start at zero weight."""
+    lora: LoRA | None = None
+    """Present: the weights of `start` stay as they are, and a small adapter is trained."""
+    schedule: Literal["linear", "cosine", "scaled_linear"] = "cosine"
+    T: Annotated[int, Field(ge=1)] = 1000
+    weighting: losses.Weighting = "min-snr"
+    """plain: the squared error of what is predicted. min-snr: that of x0, times the clipped signal-to-noise ratio."""
+    snr_clip: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0)]] = (0.0, 5.0)
+    """Bounds of the ratio (Hang et al. 2023, min-SNR, has 0 and 5; a floor helps networks that predict x0)."""
+    known_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the error on known pixels; 1: the loss is on all pixels, 0: on the hole."""
+    learned_variance: bool = False
+    """Whether the network predicts the variance of each move too (Nichol and Dhariwal 2021, section 3.1)."""
+    vlb_weight: Annotated[float, Field(ge=0)] = 0.001
+    """Weight of the variational bound, which teaches the variance (their eq. 16)."""
+
+    @property
+    def levels(self) -> NoiseSchedule:
+        return schedules.named(self.schedule, self.T)
+
+    def build(self, seed: int) -> dict[str, nn.Module]:
+        self._check()
+        start = catalog.load(self.start) if self.start else None
+        arguments = self._arguments(None if start is None else self._startable(start))
+        with torch.random.fork_rng(devices=[]):  # the generator is global inside torch's layers
+            torch.manual_seed(seed)
+            network = build(Path("task.unet"), arguments, self.network, "cpu")
+            if start is None:
+                return {"network": network}
+            network = started(network, start.unet)
+            return {"network": network if self.lora is None else self._adapted(network, start, self.lora)}
+
+    def item(self, example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Item:
+        t = int(rng.integers(1, self.T + 1))
+        noise = rng.standard_normal(example["x0"].shape, dtype=np.float32)
+        tensors = {"x0": example["x0"], "known": example["known"], "noise": noise}
+        return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in tensors.items()} | {"t": torch.tensor(t)}
+
+    def loss(self, role: str, networks: Mapping[str, nn.Module], batch: Item) -> tuple[Tensor, dict[str, Tensor]]:
+        x0, noise, t, kind = batch["x0"], batch["noise"], batch["t"], self.network.prediction
+        x_t = self.levels.noised(x0, t, noise)
+        value, spread = self._out(networks[role], x_t, batch)
+        pixel = self.known_weight * batch["known"] + (1 - batch["known"])
+        error = (value - self.levels.target(kind, x0, noise, t)).square()
+        simple = (losses.weight(kind, self.weighting, self.levels, t, self.snr_clip) * pixel * error).mean()
+        if spread is None:
+            return simple, {}
+        predicted = self._clamped(self.levels.x0_from(kind, x_t, value.detach(), t))  # the bound teaches the variance alone
+        bound = self.T * (pixel * self.levels.bound(x0, x_t, predicted, spread, t)).mean()  # a sum over levels, of which t is one
+        return simple + self.vlb_weight * bound, {"simple": simple, "bound": bound}
+
+    def validate(self, networks: Mapping[str, nn.Module], batch: Item) -> dict[str, Tensor]:
+        """The loss, and an error that compares runs of other schedules, predictions and weightings: the squared error of x0 in the
+        hole, a mean over fixed shares of signal. Told networks see the known pixels."""
+        hole, errors = 1 - batch["known"], []
+        for share in SHARES:
+            t = torch.full_like(batch["t"], self.levels.nearest(share))
+            x_t = self.levels.noised(batch["x0"], t, batch["noise"])
+            value, _ = self._out(networks["network"], x_t, batch | {"t": t})
+            predicted = self._clamped(self.levels.x0_from(self.network.prediction, x_t, value, t))
+            errors.append(((predicted - batch["x0"]).square() * hole).sum() / (hole.sum() * x_t.shape[1]).clamp(min=1))
+        return {**super().validate(networks, batch), "x0_error": torch.stack(errors).mean()}
+
+    def samples(self, networks: Mapping[str, nn.Module], batch: Item) -> Tensor:
+        """A told network: what is known, the fill and the truth, side by side; any other: pictures of its own."""
+        network, x0, known = networks["network"], batch["x0"], batch["known"]
+        assert isinstance(network, Network)
+        told = network.config.condition is not None
+        denoiser = NetworkDenoiser(network, self.levels, len(x0))
+        context = Context(
+            denoiser.told(known, x0) if told else denoiser, Known(known), x0, Noise([0] * len(x0)), SEEN.walk.levels(self.levels)
+        )
+        *_, last = sample(SEEN, SEEN.walk.times(self.levels), State(context.first, batch["noise"]), context)
+        made = last.x.clamp(-1, 1)
+        return torch.cat([x0 * known, torch.where(known > 0, x0, made), x0], 3) if told else made
+
+    def export(self, folder: Path, networks: Mapping[str, nn.Module], card: str) -> None:
+        network = networks["network"]
+        assert isinstance(network, Network)
+        if not isinstance(network, Adapted):
+            save_folder(folder, network, self.levels, card)
+            return
+        lora.save(folder, network, self.levels, card)
+        if network.adapter.lora.merge:
+            save_folder(folder / "merged", lora.merged(network), self.levels, card)
+
+    def _check(self) -> None:
+        if self.network.prediction == "eps" and self.weighting == "min-snr" and self.snr_clip[0] > 0:
+            raise UsageError("task.snr_clip: a floor gives eps at the noisiest levels unbounded weight; use (0, 5), or predict x0 or v")
+        if self.learned_variance and (self.T == 1 or not self.network.clamp):
+            raise UsageError("task.learned_variance: its bound is that of 8-bit pictures in 2 or more levels; leave it out")
+        if self.lora is not None and self.start is None:
+            raise UsageError("task.lora: adapts a model; name it with task.start")
+        if self.network.latent:
+            raise UsageError('task.network.latent: only a generator (kind = "gan") has a latent; leave it out')
+
+    def _startable(self, start: catalog.Model) -> Network:
+        """The network to start from. Raises `UsageError` for one that this task cannot go on with."""
+        network, ours = start.unet, self.levels.alpha_bar
+        if ours.shape != start.schedule.alpha_bar.shape or not torch.allclose(ours, start.schedule.alpha_bar, rtol=1e-5, atol=1e-9):
+            said = {k: start.schedule.config.get(k) for k in ("beta_schedule", "num_train_timesteps", "beta_start", "beta_end")}
+            named = ", ".join(f"{k} = {v}" for k, v in said.items() if v is not None)
+            raise UsageError(f"task.schedule: {self.start} was trained at other noise levels ({named}); give task.schedule and task.T so")
+        if classes(network):
+            raise UsageError(f"task.start: {self.start} wants a class for each picture; start from one that does not")
+        if self.lora is not None and lora.holds(catalog.locate(str(self.start))):
+            raise UsageError(f"task.start: {self.start} is an adapter itself; merge it with `inpaintkit models convert` first")
+        if self.lora is not None and has_spread(network) != self.learned_variance:
+            raise UsageError(
+                f"task.lora: the outputs stay those of {self.start}; set task.learned_variance = {str(has_spread(network)).lower()}"
+            )
+        return network
+
+    def _arguments(self, start: Network | None) -> dict[str, Any]:
+        """Of UNet2DModel. Raises `UsageError` when the recipe counts other channels than its network has."""
+        area = self.network.patch**2
+        stated = 3 if self.network.condition else self.unet.get("in_channels", 3 * area) // area  # fields have other channels
+        colors = stated if start is None else channels(start)
+        mine = {"in_channels": inputs(self.network, colors), "out_channels": (1 + self.learned_variance) * colors * area}
+        for name, count in mine.items():
+            if self.unet.get(name, count) != count:
+                raise UsageError(f"task.unet.{name} = {self.unet[name]}: task.network makes it {count}; leave it out")
+        return ({} if start is None else settings(start)) | self.unet | mine
+
+    def _adapted(self, network: Network, start: catalog.Model, wanted: LoRA) -> Adapted:
+        added = inputs(self.network, channels(network)) != settings(start.unet)["in_channels"]
+        if added and wanted.train_input is False:
+            raise UsageError("task.lora.train_input = false: the inputs that were added would stay at zero weight; leave it out")
+        base = str(self.start) if self.start in catalog.MODELS else str(_absolute(str(self.start)))
+        settled = replace(wanted, train_input=added if wanted.train_input is None else wanted.train_input)
+        return Adapted(network, Adapter(base, start.sha256, settled, self.network))
+
+    def _out(self, network: nn.Module, x_t: Tensor, batch: Item) -> tuple[Tensor, Tensor | None]:
+        """What the network predicts in float32, and its spread or None."""
+        out = network(x_t, batch["t"] - 1, batch["known"], batch["x0"]).float()
+        return (out[:, : x_t.shape[1]], out[:, x_t.shape[1] :]) if self.learned_variance else (out, None)
+
+    def _clamped(self, x0: Tensor) -> Tensor:
+        """As when sampling."""
+        return x0.clamp(-1, 1) if self.network.clamp else x0
+
+
+def _absolute(name: str) -> Path | str:
+    """A path that still means the same elsewhere; a hub id as it is."""
+    return Path(name).resolve() if Path(name).exists() else name

@@ -1,0 +1,248 @@
+"""A denoising-diffusion GAN: a generator that walks down in a few large steps, each a sample and not a mean."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inpaintkit.core import schedule as schedules
+from inpaintkit.core.errors import UsageError
+from inpaintkit.core.noise import Noise, derived
+from inpaintkit.core.operators import Known
+from inpaintkit.core.sampler import Context, begin, sample
+from inpaintkit.core.schedule import NoiseSchedule
+from inpaintkit.core.settings import Settings, dumped
+from inpaintkit.core.walk import Walk
+from inpaintkit.methods.plain import Plain
+from inpaintkit.models import catalog
+from inpaintkit.models.checkpoints import build, save_folder
+from inpaintkit.models.denoisers import NetworkDenoiser
+from inpaintkit.models.gan import Discriminator, judged
+from inpaintkit.models.unet import Network, NetworkConfig, channels, inputs, settings, started
+from inpaintkit.train.task import Item, Task
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class Judge(Settings):
+    """The discriminator, and how it learns."""
+
+    widths: tuple[Annotated[int, Field(ge=8)], ...] = (64, 128, 256, 256)
+    """Channels of its stem and of its blocks; each block but the last halves the picture."""
+    lr: Annotated[float, Field(gt=0)] = 1.0
+    """Its learning rate, as a factor on the recipe's."""
+    r1: Weight = 1.0
+    """Weight gamma of the penalty gamma / 2 |slope of the score in x_s|^2 on real pictures (Mescheder et al. 2018, R1)."""
+    r1_every: Annotated[int, Field(ge=1)] = 8
+    """Every so many-th picture of a batch is penalised: that costs, and weighs, what penalising all of them at every so many-th
+    step does (the lazy form of Karras et al. 2020, StyleGAN2), and needs no count of steps."""
+    group: Annotated[int, Field(ge=1)] = 4
+    """Pictures among which it sees how much they differ; 1: none."""
+
+
+@dataclass(frozen=True)
+class Gan(Task):
+    """Denoising Diffusion GAN (Xiao et al. 2022, eq. 4 to 8), with a mask-conditioned or an unconditional generator.
+
+    The generator makes x0 of x_t and a latent z, and x_s is drawn from q(x_s | x_t, x0). A discriminator compares it with
+    x_s of real pictures. What is known is put into the generator's x0 first, so it is judged on the hole only.
+    """
+
+    roles = ("discriminator", "generator")
+    averaged = ("generator",)
+
+    network: NetworkConfig
+    """Of the generator: it predicts x0 and has a latent. Its default method is the walk it is trained for."""
+    kind: Literal["gan"] = "gan"
+    unet: dict[str, Any] = field(default_factory=dict)
+    """Arguments of diffusers' UNet2DModel, of the generator; those of `start` where not given. Channels are counted."""
+    start: str | None = None
+    """Model that predicts x0 (bundled name or folder) whose weights to start from."""
+    schedule: Literal["vp", "cosine", "linear", "scaled_linear"] = "vp"
+    """That of `start`, if there is one. vp with T = walk.steps is the paper's own."""
+    T: Annotated[int, Field(ge=1)] = 4
+    walk: Walk = Walk(4, "trailing")
+    """The levels it steps between: 2 to 8; 1 is a plain GAN."""
+    judge: Judge = field(default_factory=Judge)
+    x0_weight: Weight = 0.0
+    """Weight of the absolute error of x0 in the hole: steadies, and blurs. The paper's loss has none."""
+    known_weight: Weight = 1.0
+    """Weight of the absolute error of x0 where it is known: nothing else teaches a conditioned generator to repeat that."""
+    feature_weight: Weight = 0.0
+    """Weight of the distance to what the discriminator finds in the real step (Wang et al. 2018, pix2pixHD, eq. 4)."""
+    stir: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Strength of the latent at the start when the start has none; 0: the network computes what it did."""
+
+    @property
+    def levels(self) -> NoiseSchedule:
+        return schedules.named(self.schedule, self.T)
+
+    @property
+    def method(self) -> Plain:
+        """How the generator is sampled: each step from the posterior it was trained with."""
+        return Plain(eta=1.0, walk=self.walk)
+
+    def build(self, seed: int) -> dict[str, nn.Module]:
+        self._check()
+        start = catalog.load(self.start) if self.start else None
+        with torch.random.fork_rng(devices=[]):  # the generator is global inside torch's layers
+            torch.manual_seed(seed)
+            config = replace(self.network, default_method={"name": "plain", **dumped(self.method)})
+            generator = build(Path("task.unet"), self._arguments(start), config, "cpu")
+            colors, told = channels(generator), config.condition is not None
+            discriminator = Discriminator(self.T, colors, told, config.patch, self.judge.widths)
+        if start is not None:
+            self._from(generator, start)
+        return {"discriminator": discriminator, "generator": generator}
+
+    def item(self, example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Item:
+        levels = self.walk.levels(self.levels)
+        s, t = list(pairwise(levels))[int(rng.integers(len(levels) - 1))]
+        x0 = torch.from_numpy(np.ascontiguousarray(example["x0"]))
+        first, *others = torch.from_numpy(rng.standard_normal((3, *x0.shape), dtype=np.float32))
+        return {
+            "x0": x0,
+            "known": torch.from_numpy(np.ascontiguousarray(example["known"])),
+            "t": torch.tensor(t),
+            "x_t": self.levels.noised(x0, t, first),
+            "step": torch.tensor(self.levels.posterior(t, s), dtype=torch.float32),
+            "noise": torch.stack(others),
+            "z": torch.from_numpy(rng.standard_normal((2, self.network.latent), dtype=np.float32)),
+            "seed": torch.tensor(int(rng.integers(2**62))),
+        }
+
+    def loss(self, role: str, networks: Mapping[str, nn.Module], batch: Item) -> tuple[Tensor, dict[str, Tensor]]:
+        known = batch["known"] if self.network.condition else torch.zeros_like(batch["known"])
+        return (self._judged if role == "discriminator" else self._made)(networks, batch, known)
+
+    def validate(self, networks: Mapping[str, nn.Module], batch: Item) -> dict[str, Tensor]:
+        """The energy score of two fills of each hole, by the walk itself: it is lowest for the true distribution, so a blurred
+        mean and a generator that always makes the same are both found out (Gneiting and Raftery 2007, eq. 22)."""
+        one, other = self._fills(networks, batch), self._fills(networks, batch, 1)
+        error, spread = (_distance(one, batch) + _distance(other, batch)) / 2, _distance(one - other + batch["x0"], batch)
+        return {"energy": (error - spread / 2).mean(), "error": error.mean()}
+
+    def samples(self, networks: Mapping[str, nn.Module], batch: Item) -> Tensor:
+        """What is known, two fills, and the truth, side by side."""
+        fills = [self._fills(networks, batch, k) for k in range(2)]
+        return torch.cat([batch["x0"] * batch["known"], *fills, batch["x0"]], 3)
+
+    def adam(self, role: str) -> dict[str, Any]:
+        return {"betas": (0.5, 0.9), "lr": self.judge.lr if role == "discriminator" else 1.0}
+
+    def export(self, folder: Path, networks: Mapping[str, nn.Module], card: str) -> None:
+        generator = networks["generator"]
+        assert isinstance(generator, Network)
+        save_folder(folder, generator, self.levels, card)
+
+    def _check(self) -> None:
+        if self.network.prediction != "x0":
+            raise UsageError(f"task.network.prediction = {self.network.prediction!r}: a generator makes x0")
+        if self.walk.jump_n_sample > 1 or self.walk.start < 1:
+            raise UsageError("task.walk: a generator is trained for a walk from start = 1 without jumps")
+        self.walk.levels(self.levels)
+
+    def _arguments(self, start: catalog.Model | None) -> dict[str, Any]:
+        """Of UNet2DModel."""
+        area = self.network.patch**2
+        colors = 3 if self.network.condition else self.unet.get("out_channels", 3 * area) // area
+        counted = {"in_channels": inputs(self.network, colors), "out_channels": colors * area}
+        kind = {"class_embed_type": "identity" if self.network.latent else None}
+        return ({} if start is None else settings(start.unet)) | self.unet | counted | kind
+
+    def _from(self, generator: Network, start: catalog.Model) -> None:
+        """Start from a denoiser, or from another generator with its latent."""
+        ours, theirs = self.levels.alpha_bar, start.schedule.alpha_bar
+        if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=1e-5, atol=1e-9):
+            raise UsageError(f"task.schedule: {self.start} was trained at other noise levels; give task.schedule and task.T as it has them")
+        started(generator, start.unet)
+        if generator.mapping is not None and start.unet.mapping is not None and start.unet.config.latent == generator.config.latent:
+            generator.mapping.load_state_dict(start.unet.mapping.state_dict())
+        elif generator.mapping is not None:
+            generator.mapping.quieten(self.stir)
+
+    def _judged(self, networks: Mapping[str, nn.Module], batch: Item, known: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The discriminator's loss (Xiao et al. 2022, eq. 5; the non-saturating form of Goodfellow et al. 2014), with R1."""
+        with torch.no_grad():
+            fake = _down(self._x0(networks, batch, known, 0)[1], batch, 1)
+        real = _down(batch["x0"], batch, 0)
+        of_real, of_fake = (self._found(networks, x_s, batch, known)[0] for x_s in (real, fake))
+        weight = judged(known, batch["x0"].shape[-1] // of_real.shape[-1])
+        parts = {"d_real": _mean(of_real, weight), "d_fake": _mean(of_fake, weight)}
+        loss = _mean(F.softplus(-of_real) + F.softplus(of_fake), weight)
+        if self.judge.r1:
+            parts["r1"] = self._slope(networks, real, batch, known, weight)
+            loss = loss + self.judge.r1 / 2 * parts["r1"]
+        return loss, parts
+
+    def _slope(self, networks: Mapping[str, nn.Module], real: Tensor, batch: Item, known: Tensor, weight: Tensor) -> Tensor:
+        """Squared slope of the mean score in x_s, a mean over some pictures of the batch, each shown to the discriminator alone."""
+        some = slice(None, None, self.judge.r1_every)
+        with torch.autocast(real.device.type, enabled=False), torch.enable_grad():  # bfloat16 is too coarse for slopes of slopes
+            x_s = real[some].detach().requires_grad_()
+            others = batch["x_t"][some], batch["t"][some], known[some], batch["x0"][some]
+            scores, _ = networks["discriminator"](x_s, *others)
+            (slope,) = torch.autograd.grad((scores * weight[some]).sum(), x_s, create_graph=True)
+        return slope.square().sum((1, 2, 3)).mean()
+
+    def _made(self, networks: Mapping[str, nn.Module], batch: Item, known: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The generator's loss (Xiao et al. 2022, eq. 6, non-saturating), with the terms that steady it."""
+        x0, whole = self._x0(networks, batch, known, 1)
+        scores, found = self._found(networks, _down(whole, batch, 0), batch, known)
+        parts = {"adversarial": _mean(F.softplus(-scores), judged(known, x0.shape[-1] // scores.shape[-1]))}
+        error = (x0 - batch["x0"]).abs().mean(1, keepdim=True)
+        parts["x0"], parts["known"] = (_mean(error, part / part.sum((1, 2, 3), keepdim=True).clamp(min=1)) for part in (1 - known, known))
+        loss = parts["adversarial"] + self.x0_weight * parts["x0"] + self.known_weight * parts["known"]
+        if self.feature_weight:
+            with torch.no_grad():  # the same noise on both: they differ by what the generator made
+                wanted = self._found(networks, _down(batch["x0"], batch, 0), batch, known)[1]
+            gaps = [(made.float() - real.float()).abs().mean() for made, real in zip(found, wanted, strict=True)]
+            parts["features"] = torch.stack(gaps).mean()
+            loss = loss + self.feature_weight * parts["features"]
+        return loss, parts
+
+    def _x0(self, networks: Mapping[str, nn.Module], batch: Item, known: Tensor, z: int) -> tuple[Tensor, Tensor]:
+        """The generator's x0 with the z-th latent; the same with what is known put in."""
+        x0 = networks["generator"](batch["x_t"], batch["t"] - 1, known, batch["x0"], z=batch["z"][:, z]).float()
+        return x0, known * batch["x0"] + (1 - known) * x0
+
+    def _found(self, networks: Mapping[str, nn.Module], x_s: Tensor, batch: Item, known: Tensor) -> tuple[Tensor, list[Tensor]]:
+        group = next(n for n in range(self.judge.group, 0, -1) if len(x_s) % n == 0)
+        scores, found = networks["discriminator"](x_s, batch["x_t"], batch["t"], known, batch["x0"], group)
+        return scores.float(), found
+
+    def _fills(self, networks: Mapping[str, nn.Module], batch: Item, variant: int = 0) -> Tensor:
+        """The pictures with their holes filled by the walk, clean."""
+        generator = networks["generator"]
+        assert isinstance(generator, Network)
+        x0, known = batch["x0"], batch["known"]
+        noise = Noise([derived(seed, variant) for seed in batch["seed"].tolist()])
+        denoiser = NetworkDenoiser(generator, self.levels, len(x0), noise=noise).told(known, x0)
+        context = Context(denoiser, Known(known), x0, noise, self.walk.levels(self.levels))
+        *_, last = sample(self.method, self.walk.times(self.levels), begin(context, x0.shape[1:]), context)
+        return known * x0 + (1 - known) * last.x.clamp(-1, 1) if generator.config.condition else last.x.clamp(-1, 1)
+
+
+def _down(x0: Tensor, batch: Item, noise: int) -> Tensor:
+    """x_s from x0 and x_t, with the step's own noise."""
+    of_x0, of_x_t, sigma = batch["step"][:, :, None, None, None].unbind(1)
+    return of_x0 * x0 + of_x_t * batch["x_t"] + sigma * batch["noise"][:, noise]
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean over the batch of each picture's weighted mean."""
+    return (values * weight).sum((1, 2, 3)).mean()
+
+
+def _distance(picture: Tensor, batch: Item) -> Tensor:
+    """Root mean square difference from the truth in the hole, of each picture `(B,)`."""
+    hole = (1 - batch["known"]).expand_as(picture)
+    return (hole * (picture - batch["x0"]).square()).sum((1, 2, 3)).div(hole.sum((1, 2, 3)).clamp(min=1)).sqrt()

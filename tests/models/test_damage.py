@@ -1,0 +1,162 @@
+"""The mask predictor: local, independent of tiling, saved and read strictly, small enough to bundle."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from inpaintkit.core.errors import BadInput, UsageError
+from inpaintkit.models import catalog, damage
+from inpaintkit.models.damage import CONFIG, WEIGHTS, DetectorConfig, build
+
+TINY = DetectorConfig(widths=(8, 12), reach=32)
+
+
+def awake(config: DetectorConfig = TINY, seed: int = 0) -> damage.DamageNet:
+    """A network whose every weight matters: the convolutions that start at zero are drawn too."""
+    network = build(config, seed)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in network.named_parameters():
+        if ".two." in name or "bias" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
+    return network.eval().requires_grad_(False)
+
+
+def picture(h: int, w: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(1, 3, h, w, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def detector(network: damage.DamageNet) -> damage.Detector:
+    return damage.Detector("tiny", network, "")
+
+
+def likelihood(network: damage.DamageNet, x: torch.Tensor, side: int) -> np.ndarray:
+    return detector(network).likelihood(lambda x0, y0, x1, y1: x[:, :, y0:y1, x0:x1], (x.shape[3], x.shape[2]), side)
+
+
+@pytest.mark.parametrize("size", [(32, 48), (33, 47), (7, 5), (1, 1), (1, 90)])
+def test_any_size_gives_one_logit_for_each_pixel(size):
+    out = awake()(picture(*size))
+    assert out.shape == (1, 1, *size)
+    assert torch.isfinite(out).all()
+
+
+def test_the_whole_default_network_has_a_small_file(tmp_path):
+    network = build(DetectorConfig(), 0)
+    assert 1e6 < sum(p.numel() for p in network.parameters()) < 2e6
+    damage.save_folder(tmp_path / "d", network, "card")
+    assert (tmp_path / "d" / WEIGHTS).stat().st_size < 4e6
+
+
+def test_the_same_seed_builds_the_same_network_and_leaves_the_generator_alone():
+    before = torch.random.get_rng_state()
+    one, two, other = build(TINY, 1).state_dict(), build(TINY, 1).state_dict(), build(TINY, 2).state_dict()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert not all(torch.equal(one[key], other[key]) for key in one)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_tiles_give_what_one_piece_gives():
+    """Within `reach` lies all a pixel depends on: patch 2, two levels, three times two 3x3 convolutions and two more, under 32 px."""
+    network, x = awake(), picture(150, 190)
+    whole = torch.sigmoid(network(x))[0, 0].numpy()
+    assert np.abs(likelihood(network, x, 32) - whole).max() < 1e-5
+    assert np.abs(likelihood(network, x, 512) - whole).max() < 1e-6
+    assert whole.std() > 1e-3
+
+
+def test_tiles_that_saw_too_little_would_be_noticed():
+    config = DetectorConfig(widths=(8, 12, 16, 16), reach=16)
+    network, x = awake(config), picture(150, 190)
+    whole = torch.sigmoid(network(x))[0, 0].numpy()
+    assert np.abs(likelihood(network, x, 32) - whole).max() > 1e-5
+
+
+def test_a_pixel_far_away_changes_nothing():
+    network, x = awake(), picture(96, 96)
+    changed = x.clone()
+    changed[:, :, :8, :8] *= -1
+    difference = (network(x) - network(changed))[0, 0].abs()
+    assert difference[:8, :8].max() > 1e-4
+    assert difference[64:, 64:].max() == 0
+
+
+def test_a_coarser_look_finds_what_is_larger_than_a_tile_of_training():
+    """With `coarsest` the likelihood is the larger of both looks, each at its own resolution."""
+    network, x = awake(), picture(64, 80)
+    fine = likelihood(network, x, 512)
+    small = torch.nn.functional.avg_pool2d(x, 2)
+    coarse = torch.nn.functional.interpolate(torch.sigmoid(network(small)), (64, 80), mode="bilinear")[0, 0].numpy()
+    network.config = DetectorConfig(widths=(8, 12), reach=32, coarsest=2)
+    assert np.abs(likelihood(network, x, 512) - np.maximum(fine, coarse)).max() < 1e-6
+    odd = picture(65, 83)
+    assert likelihood(network, odd, 512).shape == (65, 83)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    damage.save_folder(tmp_path / "d", awake(), "A tiny detector.\n", torch.float32)
+    return tmp_path / "d"
+
+
+def test_a_saved_detector_comes_back_to_the_bit(folder):
+    loaded = damage.load(str(folder))
+    for key, value in awake().state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[key], value)
+    assert loaded.network.config == TINY
+    assert torch.equal(loaded.network(picture(20, 20)), awake()(picture(20, 20)))
+    assert not any(p.requires_grad for p in loaded.network.parameters())
+    assert damage.is_detector(str(folder))
+
+
+def edited(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda f: edited(f / CONFIG, widths=[8, 16]), "config.json asks for"),
+        (lambda f: edited(f / CONFIG, width=[8, 12]), "no option 'width'"),
+        (lambda f: edited(f / CONFIG, widths=[8, 10**9]), "widths"),
+        (lambda f: edited(f / CONFIG, threshold=2), "threshold"),
+        (lambda f: (f / CONFIG).write_text("{"), "not valid JSON"),
+        (lambda f: (f / CONFIG).unlink(), "is no detector of damage"),
+        (lambda f: (f / WEIGHTS).unlink(), "no such file"),
+        (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-9]), "not a complete safetensors file"),
+        (lambda f: save_file({k: v * float("nan") for k, v in load_file(f / WEIGHTS).items()}, f / WEIGHTS), "NaN"),
+    ],
+)
+def test_a_broken_folder_is_refused_in_one_line(folder, break_it, said):
+    break_it(folder)
+    with pytest.raises(BadInput, match=said) as error:
+        damage.load(str(folder))
+    assert "\n" not in str(error.value)
+    assert str(folder) in str(error.value)
+
+
+def test_a_detector_is_no_model_that_fills(folder):
+    with pytest.raises(BadInput, match="--detector"):
+        catalog.load(str(folder))
+    with pytest.raises(UsageError, match="--detector"):
+        catalog.load("damage")
+    with pytest.raises(BadInput, match="is no detector"):
+        damage.load("photo-64")
+
+
+def test_a_bundled_name_that_is_not_installed_says_how_to_get_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(catalog, "ASSETS", tmp_path)
+    with pytest.raises(BadInput, match=r"inpaintkit train recipes/damage.toml.*--detector"):
+        damage.load()
+
+
+def test_bundled_weights_are_compared_with_their_checksum(monkeypatch, tmp_path, folder):
+    monkeypatch.setattr(catalog, "ASSETS", folder.parent)
+    folder.rename(folder.parent / "damage")
+    (folder.parent / "SHA256.json").write_text(json.dumps({"damage": damage.load(str(folder.parent / "damage")).sha256}))
+    assert damage.load().name == "damage"
+    (folder.parent / "SHA256.json").write_text('{"damage": "0"}')
+    with pytest.raises(BadInput, match="checksum differs"):
+        damage.load()

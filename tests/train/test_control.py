@@ -1,0 +1,245 @@
+"""Training of the conditional network: the condition is dropped now and then, the loss is that of its equation, arrays come with
+their masks, scales and units, and a few steps teach it to use what it is told."""
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from inpaintkit.core.errors import UsageError
+from inpaintkit.core.settings import checked
+from inpaintkit.models import control_folders
+from inpaintkit.models.control import ControlConfig, ControlNetwork
+from inpaintkit.train.loop import Trainer
+from inpaintkit.train.recipes import Recipe
+from inpaintkit.train.sources import ArrayBatch, ArrayData, ArraySource
+from inpaintkit.train.tasks.control import Control
+
+TINY = ControlConfig(widths=(8, 16), blocks=1, head_width=8, largest=32)
+TASK = Control(network=TINY)
+PICTURES = {"pictures": 3, "digest": "x"}
+
+
+def example(rng: np.random.Generator, channels: int = 3, side: int = 8) -> dict[str, np.ndarray]:
+    x0 = rng.uniform(-1, 1, (channels, side, side)).astype(np.float32)
+    return {"x0": x0, "known": (rng.random((1, side, side)) < 0.3).astype(np.float32)}
+
+
+def batch(task: Control, count: int = 6, **other) -> dict[str, torch.Tensor]:
+    rng = np.random.default_rng(0)
+    items = [task.item(example(rng, **other), rng) for _ in range(count)]
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+
+class Oracle(nn.Module):
+    """Says what it was given to say."""
+
+    def __init__(self, says):
+        super().__init__()
+        self.says = says
+
+    def forward(self, x_t, time, known, cond, given):
+        return self.says(x_t, time)
+
+
+def test_an_item_tells_the_known_values_or_now_and_then_nothing():
+    rng = np.random.default_rng(0)
+    given = example(rng)
+    items = [TASK.item(given, rng) for _ in range(1000)]
+    dropped = np.mean([float(item["given"]) == 0 for item in items])
+    assert abs(dropped - TASK.drop) < 4 * np.sqrt(TASK.drop * (1 - TASK.drop) / 1000)
+    levels = [int(item["t"]) for item in items]
+    assert min(levels) >= 1
+    assert max(levels) <= TASK.T
+    assert max(levels) - min(levels) > 0.9 * TASK.T
+    assert torch.equal(items[0]["cond"], torch.from_numpy(given["x0"] * given["known"]))
+    one, two = (TASK.item(given, np.random.default_rng(3)) for _ in range(2))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("weighting", ["plain", "min-snr"])
+@pytest.mark.parametrize("prediction", ["x0", "eps", "v"])
+def test_the_loss_is_zero_for_the_truth_and_its_weight_is_that_of_the_equation(prediction, weighting):
+    task = replace(TASK, network=replace(TINY, prediction=prediction), weighting=weighting)
+    b = batch(task, 1) | {"t": torch.tensor([300])}
+    x0, eps, bar = b["x0"], b["noise"], float(task.levels.alpha_bar[300])
+    truth = {"x0": x0, "eps": eps, "v": bar**0.5 * eps - (1 - bar) ** 0.5 * x0}[prediction]
+    seen = {}
+
+    def says(x_t, time):
+        seen.update(x_t=x_t, time=time)
+        return truth
+
+    assert task.loss("network", {"network": Oracle(says)}, b)[0] < 1e-9
+    assert torch.allclose(seen["x_t"], bar**0.5 * x0 + (1 - bar) ** 0.5 * eps, atol=1e-5)
+    assert seen["time"].tolist() == [299]  # networks count from 0
+    off, snr = task.loss("network", {"network": Oracle(lambda *_: truth + 0.5)}, b)[0], bar / (1 - bar)
+    of_x0 = {"x0": 1.0, "eps": 1 / snr, "v": 1 - bar}[prediction]  # (error of x0 / error of the output)^2
+    wanted = 1.0 if weighting == "plain" else min(snr, 5.0) * of_x0
+    assert off.item() == pytest.approx(0.25 * wanted, rel=1e-4)
+
+
+def test_known_values_weigh_less_only_where_they_are_told():
+    task = replace(TASK, known_weight=0.0)
+    b = batch(task, 2)
+    wrong = {"network": Oracle(lambda x_t, time: task._target(b) + b["known"])}  # wrong by 1 on known values only
+    assert task.loss("network", wrong, b | {"given": torch.ones(2)})[0] < 1e-9
+    assert task.loss("network", wrong, b | {"given": torch.zeros(2)})[0].item() == pytest.approx(float(b["known"].mean()), rel=1e-4)
+
+
+def test_the_validation_error_is_that_of_the_mean_of_what_fits():
+    b = batch(TASK, 4)
+    levels = TASK.levels
+    flat = {"network": Oracle(lambda x_t, time: levels.a(TASK.T) * b["noise"] - levels.sigma(TASK.T) * (b["x0"] + 0.5))}
+    figures = TASK.validate(flat, b)
+    assert list(figures) == ["loss", "rmse"]
+    assert float(figures["rmse"]) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_the_task_takes_channels_scale_and_units_from_arrays_and_nothing_from_pictures(fields):
+    about = fields.open().about()
+    made = TASK.fitted(about).network
+    assert (made.channels, made.cond_channels, made.clamp, made.size) == (1, 1, False, 16)
+    assert made.units is not None
+    assert (made.units.mean, made.units.cond_mean, made.units.name) == ((10.0,), (10.0,), "K")
+    told = replace(TASK, network=replace(TINY, condition="measurements")).fitted(about).network
+    assert (told.cond_channels, told.units.cond_mean, told.units.cond_std) == (2, (10.0, 0.0), (2.0, 1.0))
+    assert TASK.fitted(PICTURES) == TASK
+    with pytest.raises(UsageError, match=r"arrays need data.kind = 'arrays'"):
+        replace(TASK, network=replace(TINY, condition="measurements")).fitted(PICTURES)
+
+
+def test_samples_are_the_same_every_time_and_export_gives_the_network_back(tmp_path):
+    network = TASK.build(0)["network"]
+    b = batch(TASK, 2)
+    shown = TASK.samples({"network": network.eval()}, b)
+    assert shown.shape == (2, 3, 8, 24)
+    assert torch.equal(shown, TASK.samples({"network": network}, b))
+    assert torch.equal(shown[..., :8], b["x0"])
+    TASK.export(tmp_path / "made", {"network": network}, "card")
+    again, schedule, _ = control_folders.load(tmp_path / "made")
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in again.state_dict().items())
+    assert torch.equal(schedule.alpha_bar, TASK.levels.alpha_bar)
+    other = TASK.build(1)["network"].state_dict()
+    assert not torch.equal(other["conv_in.weight"], network.state_dict()["conv_in.weight"])
+    assert torch.equal(TASK.build(0)["network"].state_dict()["conv_in.weight"], network.state_dict()["conv_in.weight"])
+
+
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory) -> ArrayData:
+    """200 fields of 12 x 16 points, each of one value but for a little noise, 3 points of each known; mean 10 K, std 2 K."""
+    folder, rng = tmp_path_factory.mktemp("data") / "fields", np.random.default_rng(0)
+    folder.mkdir()
+    target = (10 + 2 * rng.standard_normal((200, 1, 1, 1)) + 0.1 * rng.standard_normal((200, 12, 16, 1))).astype(np.float32)
+    hole = np.ones((200, 12, 16), bool)
+    for i in range(200):
+        hole[i].flat[rng.choice(192, 3, replace=False)] = False
+    np.save(folder / "target.npy", target)
+    np.save(folder / "mask.npy", hole)
+    np.save(folder / "cond.npy", np.concatenate([np.where(hole[..., None], 10, target), ~hole[..., None]], 3).astype(np.float32))
+    about = {"units": "K", "mean": 10.0, "std": 2.0, "cond": {"mean": [10.0, 0.0], "std": [2.0, 1.0]}}
+    (folder / "fields.json").write_text(json.dumps(about))
+    return ArrayData(kind="arrays", path=folder.name, batches=(ArrayBatch(items=8),), root=str(folder.parent))
+
+
+def drawn(source: ArraySource, split: str = "train", seed: int = 0, batch: int = 0) -> dict[str, np.ndarray]:
+    return source.draw(np.random.default_rng(seed), batch, split)
+
+
+def test_arrays_are_drawn_scaled_with_their_own_mask_by_split(fields):
+    source = fields.open()
+    counts = [source.count(split) for split in ("train", "validation", "test")]
+    assert sum(counts) == 200
+    assert counts[0] > counts[1] > counts[2] > 0
+    found = drawn(source)
+    assert {name: part.shape for name, part in found.items()} == {"x0": (1, 12, 16), "cond": (2, 12, 16), "known": (1, 12, 16)}
+    assert all(part.dtype == np.float32 for part in found.values())
+    assert found["known"].sum() == 3
+    assert np.array_equal(found["cond"][1], found["known"][0])
+    assert np.allclose(found["cond"][0], found["x0"][0] * found["known"][0], atol=1e-6)
+    pool = np.stack([drawn(source, seed=i)["x0"] for i in range(100)])
+    assert abs(pool.mean()) < 0.5
+    assert 0.6 < pool.std() < 1.4
+    held = {drawn(source, "validation", i)["x0"].tobytes() for i in range(100)}
+    assert not held & {part.tobytes() for part in pool}
+
+
+def test_points_crops_and_turns_are_drawn_anew_for_training_only(fields):
+    source = replace(fields, points=(0.1, 0.2), turn=True, batches=(ArrayBatch(items=1), ArrayBatch(items=1, size=8))).open()
+    shares = [drawn(source, seed=i)["known"].mean() for i in range(50)]
+    assert min(shares) >= 19 / 192  # 10 % of 192 points, rounded
+    assert max(shares) <= 39 / 192
+    assert max(shares) - min(shares) > 0.05
+    assert {drawn(source, seed=i)["x0"].shape for i in range(20)} == {(1, 12, 16), (1, 16, 12)}
+    assert drawn(source, batch=1)["x0"].shape == drawn(source, batch=1)["known"].shape == (1, 8, 8)
+    assert drawn(source, "validation")["known"].sum() == 3
+    assert drawn(source, "validation")["x0"].shape == (1, 12, 16)
+    assert all(np.array_equal(a, b) for a, b in zip(drawn(source).values(), drawn(source).values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"points": (0.3, 0.1)}, "the smaller share comes first"),
+        ({"points": (0.0, 0.1)}, "greater than 0"),
+        ({"batches": (ArrayBatch(items=1, size=13),)}, "size = 13, but the fields have 12 x 16 positions"),
+        ({"batches": (ArrayBatch(items=1, share=0),)}, "must not all be 0"),
+        ({"split": (0.5, 0.1, 0.1)}, "sum to 1"),
+    ],
+)
+def test_array_data_that_cannot_be_are_refused_in_one_line(fields, change, says):
+    with pytest.raises(UsageError) as error:
+        checked(ArrayData, replace(fields, **change)).open()
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_few_steps_teach_the_network_to_use_what_it_is_told():
+    task = Control(network=ControlConfig(channels=1, cond_channels=1, widths=(16,), blocks=1, head_width=8, clamp=False))
+    networks = task.build(0)
+    optimizer = torch.optim.AdamW(networks["network"].parameters(), 1e-2)
+
+    def items(step: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng(step)
+        fields = np.broadcast_to(rng.standard_normal((32, 1, 1, 1), np.float32), (32, 1, 4, 4))  # each of one value
+        parts = [task.item({"x0": x0, "known": (rng.random((1, 4, 4)) < 0.5).astype(np.float32)}, rng) for x0 in fields]
+        return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+
+    for step in range(100):
+        optimizer.zero_grad()
+        task.loss("network", networks, items(step))[0].backward()
+        optimizer.step()
+    network, last = networks["network"].eval(), items(1000)
+    assert isinstance(network, ControlNetwork)
+    with torch.no_grad():
+        told = float(task.validate({"network": network}, last)["rmse"])
+        network.without = frozenset({"values"})
+        untold = float(task.validate({"network": network}, last)["rmse"])
+    assert told < 0.5  # a field differs by about 1 from the mean of all, which is the best that can be said of it untold
+    assert untold > 1.5 * told
+
+
+def test_a_run_on_arrays_resumes_to_the_bit(fields, tmp_path):
+    network = replace(TINY, dropout=0.1)
+    recipe = Recipe(name="t", task=Control(network=network), data=fields, steps=4, warmup=0, precision="float32", save_minutes=1000)
+
+    def trained(out: Path, steps: int) -> Trainer:
+        trainer = Trainer(recipe, out, "cpu")
+        trainer.resume()
+        for _ in itertools.islice(trainer.run(), steps):
+            pass
+        return trainer
+
+    straight = trained(tmp_path / "a", 4)
+    trained(tmp_path / "b", 2).save()
+    resumed = trained(tmp_path / "b", 2)
+    assert (straight.step, resumed.step) == (4, 4)
+    assert straight.networks["network"].config.units.name == "K"
+    other = resumed.networks["network"].state_dict()
+    assert all(torch.equal(value, other[key]) for key, value in straight.networks["network"].state_dict().items())
+    assert set(straight.validate(straight.averaged())) == {"loss", "rmse"}
