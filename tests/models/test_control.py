@@ -35,7 +35,7 @@ KNOWN = (noise(2, 1, 16, 16, seed=3) > 1).float()
 TIME, GIVEN = torch.tensor([3, 50]), torch.ones(2)
 
 
-@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, fill="zero"), replace(CONFIG, condition="measurements")])
+@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, condition="measurements"), replace(CONFIG, patch=2)])
 def test_every_input_reaches_the_output(config):
     network = awake(config)
     whole = network(X, TIME, KNOWN, COND, GIVEN)

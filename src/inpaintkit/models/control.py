@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inpaintkit.core.settings import Settings
-from inpaintkit.models.pyramid import pushpull
 
 Count = Annotated[int, Field(ge=1, le=1024)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -53,8 +52,6 @@ class ControlConfig(Settings):
     """Of the condition's values."""
     condition: Literal["values", "measurements"] = "values"
     """values: single values of the picture itself, 0 where not known; measurements: arrays of another kind (`cond` of the data)."""
-    fill: Literal["zero", "pushpull"] = "pushpull"
-    """With single values: pushpull shows the encoder their extension by a push-pull pyramid too, a start where few are known."""
     units: Units | None = None
     """Present for fields; None: RGB pictures in [-1, 1]."""
     widths: Annotated[tuple[Annotated[int, Field(ge=8, le=4096, multiple_of=8)], ...], Field(min_length=1, max_length=8)] = (64, 96, 128)
@@ -90,8 +87,7 @@ class ControlNetwork(nn.Module):
         self.config, widths, area = config, config.widths, config.patch**2
         embedded = 4 * widths[0]
         self.time = nn.Sequential(nn.Linear(widths[0], embedded), nn.SiLU(), nn.Linear(embedded, embedded), nn.SiLU())
-        self.extends = config.condition == "values" and config.fill == "pushpull"
-        self.encoder = ControlEncoder((config.cond_channels * (2 if self.extends else 1) + 2) * area, config)
+        self.encoder = ControlEncoder((config.cond_channels + 2) * area, config)
         self.conv_in = nn.Conv2d(config.channels * area, widths[0], 3, padding=1)
         self.down = nn.ModuleList(Level(config, i, embedded, skips=False) for i in range(len(widths)))
         self.up = nn.ModuleList(Level(config, i, embedded, skips=True) for i in reversed(range(len(widths))))
@@ -125,8 +121,6 @@ class ControlNetwork(nn.Module):
         given = given.to(x_t.dtype)[:, None, None, None]
         values = cond * given * ("values" not in self.without)
         told = [values, known * given * ("known" not in self.without), given.expand_as(known)]
-        if self.extends:
-            told.append(pushpull(values, told[1]))
         features = self.encoder(F.pixel_unshuffle(torch.cat(told, 1), self.config.patch))
         memory = torch.zeros_like(features[-1]) if "cross" in self.without else features[-1]
         features = [f * (f"control.{i}" not in self.without) for i, f in enumerate(features)]
