@@ -26,7 +26,7 @@ lint: .venv/.installed-dev
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,classic,train]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,classic,train,evaluate]'
 	@touch $@
 
 clean:

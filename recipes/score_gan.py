@@ -23,7 +23,7 @@ from inpaintkit.core.noise import Noise, derived
 from inpaintkit.core.operators import Known
 from inpaintkit.core.sampler import Context, begin, sample
 from inpaintkit.pipeline.fill import Inpainter
-from inpaintkit.train.draws import VALIDATION
+from inpaintkit.train.draws import STREAMS
 from inpaintkit.train.recipes import read
 
 
@@ -91,7 +91,7 @@ def score(pipe: Inpainter, examples: list[tuple[Tensor, Tensor]], samples: int) 
 def main(args: Score) -> None:
     recipe = read(args.recipe, args.set)
     source = recipe.data.open()
-    drawn = [source.draw(np.random.default_rng([VALIDATION, i]), 0, "validation") for i in range(args.pictures)]
+    drawn = [source.draw(np.random.default_rng([0, STREAMS["validation"], i, 0]), 0, "validation") for i in range(args.pictures)]
     examples = [(torch.from_numpy(d["x0"])[None], torch.from_numpy(d["known"])[None]) for d in drawn]
     names = ("psnr", "psnr of mean", "spread", "spread by z", "psnr, z = 0", "seconds")
     print(f"{args.pictures} pictures, {args.samples} samples each, {torch.get_num_threads()} threads")

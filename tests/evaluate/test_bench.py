@@ -57,7 +57,7 @@ def test_a_line_shows_settings_cost_distances_and_the_published_figure():
 def test_two_exact_sets_are_nearer_than_any_method_comes():
     far = nearest((1,), 1000)
     assert set(far) == set(HOLES)
-    assert mean(far.values()) < 0.05  # appendix A: 0.030, in other cells
+    assert mean(far.values()) < 0.05  # the survey: 0.030, in other cells
 
 
 def test_the_page_says_how_it_was_made():

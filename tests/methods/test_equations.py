@@ -34,7 +34,7 @@ class Denoise:
         return x0, None if spread is None else spread.numpy()
 
     def pulled_back(self, x, t, v):
-        """d E[x0 | x] / d x = a / sigma^2 Cov[x0 | x] (appendix A), Cov from the components' means and covariances."""
+        """d E[x0 | x] / d x = a / sigma^2 Cov[x0 | x], Cov from the components' means and covariances."""
         a, sigma = SCHEDULE.a(t), SCHEDULE.sigma(t)
         weights, means, covs = (part.numpy() for part in (PRIOR.weights[0], PRIOR.means[0], PRIOR.covs))
         out = np.empty_like(v)

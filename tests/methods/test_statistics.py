@@ -107,7 +107,7 @@ def test_a_jump_up_has_the_moments_of_the_noisier_level():
     assert ((x_s.x.var(0) - sigma**2).abs() < 4.5 * sigma**2 * (2 / count) ** 0.5).all()
 
 
-# ---- the mixture of appendix A: sliced W2 to the exact posterior of the hole
+# ---- the exact mixture: sliced W2 to the exact posterior of the hole
 
 PRIOR = waves()
 TOLD = Plain(walk=trailing(10))

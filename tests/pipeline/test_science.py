@@ -272,3 +272,15 @@ def test_a_nine_channel_network_is_guided_too_and_an_unconditional_one_refused(t
     free = Inpainter.from_pretrained(str(tiny.folder(tmp_path / "free", tiny.network(None))), "cpu", "float32")
     with pytest.raises(UsageError, match="cannot be guided"):
         filled(free, method, guidance=2.0)
+
+
+def test_fields_of_more_channels_than_were_measured_are_made_from_the_measurements_alone(tmp_path):
+    units = Units((1.0, 2.0, 3.0), (1.0, 1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
+    made = tiny.field_folder(tmp_path / "model", channels=3, cond_channels=2, condition="measurements", units=units)
+    model = Reconstructor.from_pretrained(str(made), "cpu", "float32")
+    cond = np.random.default_rng(0).standard_normal((2, 16, 16, 2)).astype(np.float32)
+    measured = read(save(tmp_path / "measured.npz", cond=cond), model.config)
+    assert not measured.known.any()
+    found, _ = model(measured, samples=2)
+    assert found.samples.shape == (2, 2, 16, 16, 3)
+    assert np.isfinite(found.samples).all()

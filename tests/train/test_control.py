@@ -3,6 +3,7 @@ their masks, scales and units, and a few steps teach it to use what it is told."
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +16,15 @@ from inpaintkit.core.errors import UsageError
 from inpaintkit.core.settings import checked
 from inpaintkit.models import control_folders
 from inpaintkit.models.control import ControlConfig, ControlNetwork
+from inpaintkit.models.unet import NetworkConfig
+from inpaintkit.train.fields import ArrayData, ArraySource
 from inpaintkit.train.loop import Trainer
 from inpaintkit.train.recipes import Recipe
-from inpaintkit.train.sources import ArrayBatch, ArrayData, ArraySource
+from inpaintkit.train.sources import ArrayBatch
 from inpaintkit.train.tasks.control import Control
+from inpaintkit.train.tasks.damage import Damage
+from inpaintkit.train.tasks.denoise import Denoise
+from inpaintkit.train.tasks.gan import Gan
 
 TINY = ControlConfig(widths=(8, 16), blocks=1, head_width=8, largest=32)
 TASK = Control(network=TINY)
@@ -175,11 +181,97 @@ def test_points_crops_and_turns_are_drawn_anew_for_training_only(fields):
     assert min(shares) >= 19 / 192  # 10 % of 192 points, rounded
     assert max(shares) <= 39 / 192
     assert max(shares) - min(shares) > 0.05
-    assert {drawn(source, seed=i)["x0"].shape for i in range(20)} == {(1, 12, 16), (1, 16, 12)}
     assert drawn(source, batch=1)["x0"].shape == drawn(source, batch=1)["known"].shape == (1, 8, 8)
     assert drawn(source, "validation")["known"].sum() == 3
     assert drawn(source, "validation")["x0"].shape == (1, 12, 16)
     assert all(np.array_equal(a, b) for a, b in zip(drawn(source).values(), drawn(source).values(), strict=True))
+
+
+@pytest.mark.parametrize(("size", "ways"), [(None, 4), (8, 8)])
+def test_fields_whose_sides_differ_are_turned_by_half_turns_only(fields, size, ways):
+    """So that all items of a batch have one shape; squares are turned by quarters too."""
+    data = replace(fields, batches=(ArrayBatch(items=1, size=size),))
+    plain, turned = data.open(), replace(data, turn=True).open()
+    seen = set()
+    for seed in range(60):
+        field, known, made = drawn(plain, seed=seed)["x0"], drawn(plain, seed=seed)["known"], drawn(turned, seed=seed)
+        assert made["x0"].shape == field.shape
+        every = [(q, m) for q in range(0, 4, 2 if size is None else 1) for m in (False, True)]
+        matches = [(q, m) for q, m in every if np.array_equal(made["x0"], np.rot90(field[:, :, ::-1] if m else field, q, (1, 2)))]
+        (way,) = matches
+        assert np.array_equal(made["known"], np.rot90(known[:, :, ::-1] if way[1] else known, way[0], (1, 2)))
+        seen.add(way)
+    assert len(seen) == ways
+
+
+@pytest.mark.parametrize("name", ["target", "cond", "mask"])
+def test_another_array_is_noticed_when_a_run_is_resumed(fields, tmp_path, name):
+    shutil.copytree(Path(fields.root) / fields.path, tmp_path / fields.path)
+    there = replace(fields, root=str(tmp_path))
+    assert there.open().about() == fields.open().about()
+    array = np.load(tmp_path / fields.path / f"{name}.npy")
+    if name == "mask":
+        array[3].flat[np.argmin(array[3])] = True  # one point fewer is known
+    else:
+        array[(3, *np.argwhere(np.load(tmp_path / fields.path / "mask.npy")[3])[0], 0)] += 1
+    np.save(tmp_path / fields.path / f"{name}.npy", array)
+    assert there.open().about() != fields.open().about()
+
+
+def test_a_network_that_would_be_told_nothing_is_refused(fields, tmp_path):
+    shutil.copytree(Path(fields.root) / fields.path, tmp_path / fields.path)
+    measuring = replace(TASK, network=replace(TINY, condition="measurements"))
+    (tmp_path / fields.path / "mask.npy").unlink()
+    bare = replace(fields, root=str(tmp_path))
+    with pytest.raises(UsageError, match=r"data.points: the data have no mask, so no value is known"):
+        TASK.fitted(bare.open().about())
+    redrawn = replace(bare, points=(0.1, 0.2)).open().about()
+    assert TASK.fitted(redrawn).network.channels == 1
+    assert measuring.fitted(bare.open().about()).network.cond_channels == 2
+    with pytest.raises(UsageError, match=r"data.points: are for task.network.condition = 'values'"):
+        measuring.fitted(redrawn)
+
+
+@pytest.mark.parametrize("task", [Denoise(network=NetworkConfig()), Damage(), Gan(network=NetworkConfig(prediction="x0"))])
+def test_tasks_of_pictures_refuse_arrays(fields, task):
+    assert task.fitted(PICTURES) == task
+    with pytest.raises(UsageError, match=r"data.kind = 'arrays': only a task of kind 'control' learns from arrays"):
+        task.fitted(fields.open().about())
+
+
+def test_sides_that_do_not_fit_the_network_are_refused_before_training(fields, tmp_path):
+    deep = Control(network=replace(TINY, widths=(8, 16, 16, 16)))
+    with pytest.raises(UsageError, match=r"data.batches.0: items of 12 x 16; task needs multiples of 8: give such a size"):
+        Trainer(Recipe(name="t", task=deep, data=fields, steps=1), tmp_path, "cpu")
+    Trainer(Recipe(name="t", task=deep, data=replace(fields, batches=(ArrayBatch(items=1, size=8),)), steps=1), tmp_path, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"snr_clip": (5.0, 1.0)}, "task.snr_clip = (5, 1): the lower bound comes first"),
+        ({"snr_clip": (1.0, 5.0), "weighting": "min-snr", "network": replace(TINY, prediction="eps")}, "unbounded weight"),
+        (
+            {"network": replace(TINY, default_method={"name": "plian"})},
+            "task.network.default_method: 'plian' is not known; name one of plain",
+        ),
+        (
+            {"network": replace(TINY, default_method={"name": "plain", "etaa": 1})},
+            "task.network.default_method: Plain has no option 'etaa'",
+        ),
+        ({"T": 10}, "task.network.default_method: steps = 20: the schedule has only 10 levels"),
+    ],
+)
+def test_a_task_that_cannot_be_is_refused_when_it_is_built(change, says):
+    with pytest.raises(UsageError) as error:
+        replace(TASK, **change).build(0)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_pictures_for_the_log_take_no_more_moves_than_there_are_levels():
+    task = replace(TASK, T=5, network=replace(TINY, default_method={"name": "plain", "walk": {"steps": 5}}))
+    assert torch.isfinite(task.samples(task.build(0), batch(task, 2)).detach()).all()
 
 
 @pytest.mark.parametrize(

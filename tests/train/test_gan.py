@@ -118,6 +118,36 @@ def test_the_parts_of_a_batch_have_the_mean_loss_of_the_whole(role):
     assert abs(parts[0] - whole) > 1e-4
 
 
+@pytest.mark.parametrize(
+    ("judge", "items", "accumulate", "wanted"),
+    [
+        ({"group": 2, "r1_every": 2}, 8, 2, None),
+        ({"group": 4, "r1_every": 2}, 8, 2, None),
+        ({"group": 4, "r1_every": 2}, 8, 4, 16),
+        ({"group": 2, "r1_every": 8}, 8, 2, 16),
+        ({"group": 2, "r1_every": 8, "r1": 0.0}, 8, 2, None),
+        ({"group": 4, "r1_every": 8}, 6, 1, None),
+    ],
+)
+def test_pieces_that_would_part_a_group_are_refused(judge, items, accumulate, wanted):
+    t = task(judge=replace(SMALL, **judge))
+    networks = t.build(0)
+    if wanted is None:
+        t.check(networks, [(items, 16, 16)], accumulate)
+        return
+    with pytest.raises(UsageError, match=rf"gives the same step only with a multiple of {wanted} items; change items or accumulate"):
+        t.check(networks, [(items, 16, 16)], accumulate)
+
+
+def test_sides_that_do_not_fit_either_network_are_refused():
+    networks = task(judge=replace(SMALL, widths=(8,) * 7)).build(0)
+    assert task().multiple(networks) == 32  # five blocks halve; the generator needs multiples of 2
+    with pytest.raises(UsageError, match=r"data.batches.1: items of 16 x 16; task needs multiples of 32: give such a size"):
+        task().check(networks, [(4, 32, 32), (4, 16, 16)], 1)
+    with pytest.raises(UsageError, match="items of 17 x 17; task needs multiples of 2"):
+        task().check(task().build(0), [(4, 17, 17)], 1)
+
+
 def test_the_discriminator_learns_to_tell_and_the_generator_to_pass():
     t = task(known_weight=0.0)
     networks, given = t.build(0), batch(t, 8)

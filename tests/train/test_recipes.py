@@ -1,13 +1,18 @@
 """Recipes: read strictly, every slip named with the file, the line and what was probably meant."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.settings import checked, dumped
 from inpaintkit.train.recipes import PASSING, Recipe, as_of_today, lasting, read
+from inpaintkit.train.sources import Batch, Folder, PictureSource
+from train.runs import on, pictures
 
 SHIPPED = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 TINY = Path(__file__).with_name("tiny.toml")
@@ -120,6 +125,8 @@ def test_a_slip_inside_a_list_over_several_lines_is_named_with_its_line(tmp_path
     [
         ("data.masks={ boxx = 1.0 }", "data.masks.boxx is not a mask kind; there are thin"),
         ("data.masks={ box = 0.0 }", "the shares of data.masks, and those of data.batches, must not all be 0"),
+        ("data.split=[0.5, 0.5, 0.5]", "shares = (0.5, 0.5, 0.5): not a split"),
+        ("data.coverage=[0.6, 0.05]", "data.coverage = (0.6, 0.05): the smaller share comes first"),
         ("data.masks={}", "the shares of data.masks, and those of data.batches, must not all be 0"),
         ("data.batches=[{ items = 1, share = 0 }]", "the shares of data.masks, and those of data.batches, must not all be 0"),
     ],
@@ -128,6 +135,72 @@ def test_data_that_say_nothing_to_draw_are_refused_when_they_are_opened(set, say
     with pytest.raises(UsageError) as error:
         read(TINY, [set]).data.open()
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("set", "says"),
+    [
+        ("lr=inf", "lr = inf: input should be a finite number"),
+        ("task.snr_clip=[0.0, nan]", "task.snr_clip.1 = nan: input should be"),
+        ("data.masks={ box = inf }", "data.masks.box = inf: input should be a finite number"),
+        ("data.mask_zoom=[]", "data.mask_zoom = []: tuple should have at least 1 item"),
+        ("data.sources=[{ path = '' }]", "data.sources.0.path = '': string should have at least 1 character"),
+        ("data.coverage=[0.0, 1.5]", "data.coverage.1 = 1.5: input should be less than or equal to 1"),
+        ("task.T=100001", "task.T = 100001: input should be less than or equal to 100000"),
+        ("steps=" + "[" * 100_000, "steps = '[[["),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_a_value_out_of_bounds_is_refused(set, says):
+    assert says in refusal(TINY, set)
+
+
+def test_a_judge_without_widths_is_refused():
+    gan = next(path for path in SHIPPED if path.stem == "gan-64")
+    assert "task.judge.widths = []: tuple should have at least 1 item" in refusal(gan, "task.judge.widths=[]")
+
+
+def test_a_kind_of_one_mask_has_no_coverage_to_choose():
+    with pytest.raises(UsageError, match=r"data.masks.expand: is one mask only, so its coverage cannot be chosen"):
+        read(TINY, ["data.coverage=[0.1, 0.5]", "data.masks={ expand = 1 }"]).data.open()
+
+
+@pytest.mark.parametrize("pattern", ["photos", "ph*s", "{root}/photos", "{root}/ph*"])
+def test_a_source_may_be_named_by_its_whole_path(tmp_path, pattern):
+    data = on(pictures(tmp_path)).data
+    source = replace(data, sources=(Folder(pattern.format(root=tmp_path)),)).open()
+    assert sum(source.count(split) for split in ("train", "validation", "test")) == 16
+
+
+def test_masks_of_a_chosen_coverage_have_it_and_are_of_one_split_only(tmp_path):
+    """Of 8 x 8 pixels there are few boxes: without a coverage those of the splits coincide."""
+    data = replace(on(pictures(tmp_path, 40)).data, masks={"box": 1.0, "all": 0.2}, batches=(Batch(items=1, size=8),), mask_zoom=(1,))
+
+    def drawn(source: PictureSource) -> dict[str, list[bytes]]:
+        return {
+            split: [(1 - source.draw(np.random.default_rng([k, i]), 0, split)["known"]).tobytes() for i in range(300)]
+            for k, split in enumerate(("train", "validation"))
+        }
+
+    free = drawn(data.open())
+    whole = np.ones((1, 8, 8), np.float32).tobytes()
+    assert set(free["train"]) & set(free["validation"]) - {whole}
+    held = drawn(replace(data, coverage=(0.2, 0.4)).open())
+    assert set(held["train"]) & set(held["validation"]) == {whole}
+    shares = {np.frombuffer(hole, np.float32).mean() for holes in held.values() for hole in holes if hole != whole}
+    assert 0.2 <= min(shares) < max(shares) <= 0.4
+
+
+def test_pictures_are_kept_from_the_smallest_crop_on_and_reduced_when_asked(tmp_path):
+    root = pictures(tmp_path)
+    Image.fromarray(np.random.default_rng(99).integers(0, 256, (20, 24, 3), np.uint8)).save(root / "photos" / "small.png")
+    data = replace(on(root).data, batches=(Batch(items=1, size=16),))
+    small = data.open()
+    assert small.small == 0
+    assert replace(data, batches=(Batch(items=1, size=64),)).open().small == 1
+    reduced = replace(data, short_side=16).open()
+    assert {image.shape[:2] for split in reduced.splits.values() for image in split.images} == {(16, 16), (16, 19)}
+    assert [reduced.count(split) for split in ("train", "test")] == [small.count(split) for split in ("train", "test")]
 
 
 def test_a_missing_key_is_named(tmp_path):

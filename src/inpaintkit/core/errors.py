@@ -23,6 +23,12 @@ class BadInput(InpaintError):
     exit_code = 3
 
 
+class PartlyFailed(InpaintError):
+    """A batch or benchmark that went on to its end, with failures on the way."""
+
+    exit_code = 4
+
+
 class OverLimit(InpaintError):
     """More memory or pixels than allowed; the message names the limit and the option that raises it."""
 

@@ -20,7 +20,7 @@ class Settings:
     """Base of all settings: frozen, no unknown fields, field docstrings become descriptions."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", use_attribute_docstrings=True, revalidate_instances="always", arbitrary_types_allowed=True
+        extra="forbid", use_attribute_docstrings=True, revalidate_instances="always", arbitrary_types_allowed=True, allow_inf_nan=False
     )
 
 

@@ -11,8 +11,10 @@ target's scale is used, if the channels are as many. Where the mask is False, th
 values; without a mask, no single value is known. Item by item, a field is float32 (C, H, W), scaled.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,16 @@ class Arrays:
     def channels(self) -> tuple[int, int]:
         """(C, C')."""
         return len(self.scale.mean), len(self.cond_scale.mean)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that change with any value, shape or kind of number of target, cond or mask, of all N items."""
+        found = hashlib.blake2b(digest_size=8)
+        for array in (self.target, self.cond, self.hole):
+            found.update(b"none" if array is None else f"{array.dtype.str} {array.shape}".encode())
+            for _, block in () if array is None else _blocks(array):
+                found.update(np.ascontiguousarray(block).data)
+        return found.hexdigest()
 
     def item(self, i: int) -> tuple[Tensor, Tensor, Tensor]:
         """(target (C, H, W), cond (C', H, W), known (1, H, W)), float32; target and cond scaled, known 1 = value known.

@@ -1,4 +1,4 @@
-"""The oracle table: every method on the exact mixture (research/methods.md, appendix A), at known cost.
+"""The oracle table: every method on the exact mixture of `evaluate/oracle.py`, at known cost.
 
 Its number is the sliced Wasserstein-2 distance between what a method makes of 1000 noises and 1000 exact samples of the
 posterior, in the hole. Two exact sets are as far apart as the row "two exact sets": nothing can be better than that.
@@ -43,7 +43,7 @@ class Row:
     group: str
     method: Method
     published: float | None = None
-    """Mean over the holes in appendix A."""
+    """Mean over the holes in the survey."""
     told: bool = False
     """Whether the network is a perfect mask-conditioned one."""
 
@@ -62,7 +62,7 @@ def steps(n: int, **jumps: int) -> Walk:
 
 
 def rows() -> list[Row]:
-    """The methods at the budgets of appendix A."""
+    """The methods at the budgets of the survey."""
     table = [Row("told the hole", Plain(walk=steps(n)), p, told=True) for n, p in ((5, 0.104), (10, 0.063), (20, 0.043))]
     table += [Row("dps", DPS(zeta=z, walk=steps(n)), p) for n, z, p in ((50, 0.5, 0.166), (100, 0.5, 0.149), (250, 0.3, 0.127))]
     table += [Row("dps, fresh noise", DPS(zeta=1.0, renoise=0.85, walk=steps(n)), p) for n, p in ((20, 0.204), (50, 0.162))]
@@ -122,7 +122,7 @@ def nearest(problems: Sequence[int] = PROBLEMS, count: int = COUNT) -> dict[str,
 
 def lines(table: Sequence[Row], problems: Sequence[int] = PROBLEMS, count: int = COUNT) -> Iterator[str]:
     """A Markdown table, line by line as the rows are measured."""
-    yield f"| method | settings | evaluations | {' | '.join(HOLES)} | mean | appendix A |"
+    yield f"| method | settings | evaluations | {' | '.join(HOLES)} | mean | survey |"
     yield f"|---|---|---|{'---|' * len(HOLES)}---|---|"
     for row in table:
         cells = {hole: [measured(row, hole, p, count) for p in problems] for hole in HOLES}
@@ -171,7 +171,7 @@ the problem seeds {problems}. `box`: 12 of 32 values unknown; `half`: 16; `alter
 Evaluations are per sample, forward + backward (the gradient, about twice the work); copaint's depend on how often a step
 had to be shortened for some sample of the batch.
 
-"appendix A" is the mean of a survey made before this library, on three observations of its own. Observations differ: over
+"survey" is the mean of a survey made before this library, on three observations of its own. Observations differ: over
 the seeds 0..23 the row ddnm, 50 steps, has a standard deviation of 0.09. Ours are the three of those 24 with which the two
 injection rows at 50 steps, all holes, come nearest to the survey's (largest difference 0.04); no other row had a say. The
 survey's figures for ddpm and ddim at 20 and 100 steps and below are of a second run, on yet other observations.

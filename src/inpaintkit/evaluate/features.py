@@ -1,6 +1,7 @@
 """Feature networks of the field's metrics as plain modules, whose state dicts are those of the public weight files.
 
-No weights are bundled and none are fetched: `load` says which file to get and where it looks for it.
+No weights are bundled and none are fetched: `found` says which file to get and where it looks for it. (The linear heads of LPIPS
+also come with torchmetrics.) The network of FID is in `inception.py`, networks of `--features` in `extractors.py`.
 
 | name       | what                                                     | source                                                    |
 |------------|----------------------------------------------------------|-----------------------------------------------------------|
@@ -11,8 +12,9 @@ No weights are bundled and none are fetched: `load` says which file to get and w
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -40,6 +42,8 @@ WEIGHTS = {
 }
 HEADS = "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/"
 """Folder of the linear heads of LPIPS 0.1: alex.pth, vgg.pth, squeeze.pth."""
+SMALLEST = 32
+"""Shorter side, pixels, from which every network here has all of its maps."""
 
 
 def folder() -> Path:
@@ -55,12 +59,23 @@ def found(file: str, url: str, where: Path | None = None) -> Path:
     return path
 
 
-def _pooled(ceil: bool = False, size: int = 3) -> nn.MaxPool2d:
+def heads_file(name: str, where: Path | None = None) -> Path:
+    """The linear heads of LPIPS on a backbone: the file in the folder, else its copy in torchmetrics. Raises `BadInput`."""
+    installed = find_spec("torchmetrics")
+    bundled = (
+        Path((installed and installed.origin) or "torchmetrics/__init__.py").with_name("functional") / f"image/lpips_models/{name}.pth"
+    )
+    own = (where or folder()) / f"{name}.pth"
+    return bundled if bundled.is_file() and not own.is_file() else found(own.name, HEADS, where)
+
+
+def pool(ceil: bool = False, size: int = 3) -> nn.MaxPool2d:
+    """Maximum of `size` x `size` positions, half as many each way."""
     return nn.MaxPool2d(size, 2, ceil_mode=ceil)
 
 
 class Maps(nn.Module):
-    """A classifier's feature part, cut into stages. Input `(B, 3, H, W)` in [-1, 1]; returns one map for each stage."""
+    """A classifier's feature part, cut into stages: pictures `(B, 3, H, W)`, normalised as it was trained -> one map for each stage."""
 
     ends: Sequence[int]
     """Number of the layer after which each stage's map is taken."""
@@ -100,8 +115,8 @@ def alex() -> Maps:
     def conv(inputs: int, outputs: int, size: int, stride: int, padding: int) -> list[nn.Module]:
         return [nn.Conv2d(inputs, outputs, size, stride, padding), nn.ReLU()]
 
-    layers = [*conv(3, 64, 11, 4, 2), _pooled(), *conv(64, 192, 5, 1, 2), _pooled()]
-    layers += [*conv(192, 384, 3, 1, 1), *conv(384, 256, 3, 1, 1), *conv(256, 256, 3, 1, 1), _pooled()]
+    layers = [*conv(3, 64, 11, 4, 2), pool(), *conv(64, 192, 5, 1, 2), pool()]
+    layers += [*conv(192, 384, 3, 1, 1), *conv(384, 256, 3, 1, 1), *conv(256, 256, 3, 1, 1), pool()]
     return Maps(layers, (1, 4, 7, 9, 11), (64, 192, 384, 256, 256))
 
 
@@ -112,13 +127,13 @@ def vgg() -> Maps:
         for _ in range(count):
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
             inputs = outputs
-        layers.append(_pooled(size=2))
+        layers.append(pool(size=2))
     return Maps(layers, (3, 8, 15, 22, 29), (64, 128, 256, 512, 512))
 
 
 def squeeze() -> Maps:
-    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, 2), nn.ReLU(), _pooled(True), Fire(64, 16, 64), Fire(128, 16, 64), _pooled(True)]
-    layers += [Fire(128, 32, 128), Fire(256, 32, 128), _pooled(True), Fire(256, 48, 192), Fire(384, 48, 192)]
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, 2), nn.ReLU(), pool(True), Fire(64, 16, 64), Fire(128, 16, 64), pool(True)]
+    layers += [Fire(128, 32, 128), Fire(256, 32, 128), pool(True), Fire(256, 48, 192), Fire(384, 48, 192)]
     layers += [Fire(384, 64, 256), Fire(512, 64, 256)]
     return Maps(layers, (1, 4, 7, 9, 10, 11, 12), (64, 128, 256, 384, 384, 512, 512))
 
@@ -127,38 +142,49 @@ BACKBONES = {"alex": alex, "vgg": vgg, "squeeze": squeeze}
 
 
 class LPIPS(nn.Module):
-    """Learned perceptual distance, version 0.1 (Zhang et al. 2018, eq. 1): pictures `(B, 3, H, W)` in [-1, 1].
+    """Learned perceptual distance, version 0.1 (Zhang et al. 2018, eq. 1): pictures `(B, 3, H, W)` in [-1, 1], sides of `SMALLEST` or more.
 
     Returns one map `(B, 1, h, w)` for each stage; `distance` makes numbers of them.
     """
+
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self, backbone: Maps):
         super().__init__()
         self.net = backbone
         self.heads = nn.ModuleList(nn.Conv2d(width, 1, 1, bias=False) for width in backbone.widths)
-        self.shift, self.scale = torch.tensor([-0.030, -0.088, -0.188])[:, None, None], torch.tensor([0.458, 0.448, 0.450])[:, None, None]
+        # ImageNet's mean and standard deviation for pictures in [-1, 1], rounded as LPIPS does
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[:, None, None], persistent=False)
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450])[:, None, None], persistent=False)
 
     def forward(self, a: Tensor, b: Tensor) -> list[Tensor]:
-        pairs = zip(*(self.net((x - self.shift.to(x)) / self.scale.to(x)) for x in (a, b)), strict=True)
-        return [head((_unit(p) - _unit(q)).square()) for head, (p, q) in zip(self.heads, pairs, strict=True)]
+        first, second = (self.net((x - self.shift) / self.scale) for x in (a, b))
+        return [head(part) for head, part in zip(self.heads, differences(first, second), strict=True)]
+
+
+def differences(a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
+    """Squared differences of unit-length feature vectors, for each pair of maps `(B, C, h, w)`."""
+    return [(_unit(p) - _unit(q)).square() for p, q in zip(a, b, strict=True)]
 
 
 def distance(maps: Sequence[Tensor], region: Tensor | None = None) -> Tensor:
-    """`(B,)`: mean over positions of each map, summed over maps. With a region `(B, 1, H, W)` in {0, 1} only positions whose
-    cell touches it count: the same number as published LPIPS for the whole picture only."""
-    total = torch.zeros(len(maps[0]), device=maps[0].device)
+    """`(B,)`: channels summed, averaged over positions, summed over maps `(B, C, h, w)`. With a region `(B, 1, H, W)` in {0, 1}
+    only positions whose cell touches it count, and a picture without any is NaN; published LPIPS is the one of the whole picture."""
+    total = torch.zeros(len(maps[0]), dtype=maps[0].dtype, device=maps[0].device)
     for part in maps:
-        weight = torch.ones_like(part) if region is None else F.adaptive_max_pool2d(region, part.shape[2:])
-        total = total + (part * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp(min=1)
+        part = part.sum(1, keepdim=True)
+        weight = torch.ones_like(part) if region is None else F.adaptive_max_pool2d(region.to(part), part.shape[2:])
+        total = total + (part * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))
     return total
 
 
 def lpips(name: str, where: Path | None = None) -> LPIPS:
     """LPIPS on the backbone `alex`, `vgg` or `squeeze` with its public weights. Raises `BadInput`."""
     network = LPIPS(BACKBONES[name]())
-    trunk, heads = found(WEIGHTS[name].file, WEIGHTS[name].url, where), found(f"{name}.pth", HEADS, where)
-    _fill(network.net, {k: v for k, v in read_tensors(trunk).items() if k.startswith("features.")}, trunk)
-    _fill(network.heads, {k.replace("lin", "").replace(".model.1", ""): v for k, v in read_tensors(heads).items()}, heads)
+    trunk, heads = found(WEIGHTS[name].file, WEIGHTS[name].url, where), heads_file(name, where)
+    fit(network.net, {k: v for k, v in read_tensors(trunk).items() if k.startswith("features.")}, trunk)
+    fit(network.heads, {k.replace("lin", "").replace(".model.1", ""): v for k, v in read_tensors(heads).items()}, heads)
     return network.eval().requires_grad_(False)
 
 
@@ -166,16 +192,28 @@ def inception(where: Path | None = None) -> Inception:
     """The standard network of FID with its public weights. Raises `BadInput`."""
     path = found(WEIGHTS["inception"].file, WEIGHTS["inception"].url, where)
     network = Inception()
-    _fill(network, {k: v for k, v in read_tensors(path).items() if not k.startswith("fc.")}, path)
+    fit(network, {k: v for k, v in read_tensors(path, leave_out=COUNTER).items() if not k.startswith("fc.")}, path)
     return network.eval().requires_grad_(False)
 
 
-def _fill(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    expected = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
-    tensors = {k: v.float() for k, v in tensors.items() if not k.endswith("num_batches_tracked")}
-    if tensors.keys() != expected.keys() or any(tensors[k].shape != expected[k].shape for k in expected):
-        raise BadInput(f"{path}: holds other weights than expected ({len(tensors)} tensors, {len(expected)} needed); get the file again")
-    network.load_state_dict(tensors, strict=False)
+COUNTER = "num_batches_tracked"
+"""How the names of batch norm's counters end; they are whole numbers that only training reads, and older files have none."""
+
+
+def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every weight, batch norm's counters left out."""
+    return {key: tuple(tensor.shape) for key, tensor in tensors.items() if not key.endswith(COUNTER)}
+
+
+def fit(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load weights whose names and shapes are exactly those of the network. Raises `BadInput`."""
+    given, needed = shapes(tensors), shapes(network.state_dict())
+    if given != needed:
+        wrong = next(iter(sorted(needed.items() ^ given.items())))[0]
+        raise BadInput(f"{path}: holds other weights than expected (first at {wrong}); get the file again")
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise BadInput(f"{path}: holds NaN or infinity; get the file again")
+    network.load_state_dict({key: tensors[key].float() for key in needed}, strict=False)
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -126,7 +126,7 @@ def smooth_cov(n: int, length: float = 4.0) -> Tensor:
 
 
 def waves() -> Mixture:
-    """Three smooth waves in R^32, scaled to unit mean square (research/methods.md, appendix A)."""
+    """Three smooth waves in R^32, scaled to unit mean square."""
     i = torch.arange(32, dtype=torch.float64)
     weights = torch.tensor([0.4, 0.35, 0.25], dtype=torch.float64)
     means = torch.stack([a * torch.sin(2 * math.pi * i / 32 + phase) for a, phase in ((0.8, 0.0), (0.56, 2.1), (0.8, 4.2))])
@@ -147,7 +147,7 @@ HOLES = {
     "alternate": _known_but(range(1, 32, 2)),
     "expand": _known_but([*range(12), *range(20, 32)]),
 }
-"""`known` `(1, 1, 1, 32)`, 1 = known, for each hole of appendix A."""
+"""`known` `(1, 1, 1, 32)`, 1 = known, for each hole."""
 
 
 def clipped_cosine(T: int = 1000) -> NoiseSchedule:

@@ -38,6 +38,11 @@ class Discriminator(nn.Module):
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
 
+    @property
+    def cell(self) -> int:
+        """Side of the cells it judges, pixels; height and width of a picture must be multiples of it."""
+        return self.patch * 2 ** sum(block.shrink for block in self.blocks)  # type: ignore[misc]
+
     def forward(self, x_s: Tensor, x_t: Tensor, t: Tensor, known: Tensor, picture: Tensor, group: int = 1) -> tuple[Tensor, list[Tensor]]:
         """(scores `(B, 1, H / c, W / c)` of cells of c x c pixels, higher = more real; what each block found).
 

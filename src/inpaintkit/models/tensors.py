@@ -19,32 +19,33 @@ FLOATS = ("F16", "BF16", "F32", "F64")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, leave_out: str | None = None) -> dict[str, Tensor]:
     """Name -> tensor on the CPU, as stored (memory-mapped where the format allows it): dense, floating-point, values unchecked.
 
-    Raises `BadInput`, one line, for any other file or content.
+    Entries whose names end in `leave_out` are not looked at. Raises `BadInput`, one line, for any other file or content.
     """
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size - 8:
-        return _safetensors(path)
+        return _safetensors(path, leave_out)
     if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
-        return _pickle(path, zipped=head[:1] == b"P")
+        return _pickle(path, head[:1] == b"P", leave_out)
     raise BadInput(f"{path}: neither a safetensors file nor one that torch.save wrote; was the download complete?")
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
+def _safetensors(path: Path, leave_out: str | None) -> dict[str, Tensor]:
     try:
         with safe_open(path, "pt") as file:
-            for key in file.keys():  # noqa: SIM118 (not a dict)
+            keys = [key for key in file.keys() if not _left_out(key, leave_out)]  # noqa: SIM118 (not a dict)
+            for key in keys:
                 if (kind := file.get_slice(key).get_dtype()) not in FLOATS:
                     raise BadInput(f"{path}: {key[:80]} is {kind}; floating-point weights are needed")
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return {key: file.get_tensor(key) for key in keys}
     except (SafetensorError, OSError, ValueError) as error:
         raise BadInput(f"{path}: not a complete safetensors file ({error}); get it again") from None
 
 
-def _pickle(path: Path, zipped: bool) -> dict[str, Tensor]:
+def _pickle(path: Path, zipped: bool, leave_out: str | None) -> dict[str, Tensor]:
     try:
         if zipped:
             with zipfile.ZipFile(path) as archive:
@@ -59,10 +60,15 @@ def _pickle(path: Path, zipped: bool) -> dict[str, Tensor]:
         raise BadInput(f"{path}: {_reason(str(error))}") from None
     if not isinstance(loaded, Mapping):
         raise BadInput(f"{path}: holds a {type(loaded).__name__}, not the named tensors of a network (a state dict)")
+    loaded = {key: tensor for key, tensor in loaded.items() if not _left_out(key, leave_out)}
     for key, tensor in loaded.items():
         if fault := _fault(key, tensor):
             raise BadInput(f"{path}: {str(key)[:80]} {fault}")
     return {key: tensor.detach() for key, tensor in loaded.items()}
+
+
+def _left_out(key: object, ending: str | None) -> bool:
+    return ending is not None and isinstance(key, str) and key.endswith(ending)
 
 
 def _reason(error: str) -> str:

@@ -15,7 +15,7 @@ from inpaintkit.core.noise import derived
 from inpaintkit.core.sampler import Method
 from inpaintkit.core.settings import checked, dumped
 from inpaintkit.data.images import Picture, check_hole, read_mask, to_picture
-from inpaintkit.methods import METHODS
+from inpaintkit.methods import named
 from inpaintkit.methods.gradient import GradientMethod
 from inpaintkit.methods.ilvr import ILVR
 from inpaintkit.models import catalog
@@ -64,12 +64,10 @@ class Inpainter:
         """The checked method; the model's default one when none is given. Raises `UsageError`."""
         if method is not None:
             return checked(type(method), method)
-        fields = dict(self.model.network.config.default_method)
-        name = fields.pop("name", None)
-        if name not in METHODS:
-            raise BadInput(f"{self.model.name}: its default method {name!r} is not known; name one of {', '.join(METHODS)}")
-        base = METHODS[name]
-        return checked(type(base), dumped(base) | fields)
+        try:
+            return named(self.model.network.config.default_method)
+        except UsageError as error:
+            raise BadInput(f"{self.model.name}: its default method {error}") from None
 
     def plan(
         self, hole: np.ndarray, options: Options | None = None, method: Method | None = None, measured: Measured | None = None

@@ -78,7 +78,8 @@ def _of_condition(found: dict[str, NDArray], name: str, config: ControlConfig) -
         raise BadInput(
             f"{name}: has a mask, but the measurements have fewer channels than the fields, so no value is known; leave the mask away"
         )
-    return Measurements(name, cond[..., : config.channels], ~hole, cond, (several, config.channels > 1))
+    values = np.zeros((*hole.shape, config.channels), np.float32) if hole.all() else cond[..., : config.channels]
+    return Measurements(name, values, ~hole, cond, (several, config.channels > 1))
 
 
 def _found(path: Path, limits: Limits) -> dict[str, NDArray]:

@@ -20,6 +20,7 @@ def card(trainer: Trainer, figures: Mapping[str, float], pictures: bool) -> str:
     """The README.md of a model folder: YAML front matter as model hubs read it, then text."""
     recipe = trainer.recipe
     values = dumped(recipe)
+    values["data"] = {k: v for k, v in values["data"].items() if k != "root"}  # where it lay on that machine is nobody's business
     counts = {role: sum(p.numel() for p in network.parameters()) for role, network in trainer.networks.items()}
     trained = {role: sum(p.numel() for p in parameters) for role, parameters in trainer.trained.items()}
     parts = [f"{role}: {count:,} parameters, {trained.get(role, 0):,} of them trained" for role, count in counts.items()]

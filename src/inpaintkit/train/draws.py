@@ -14,7 +14,11 @@ from inpaintkit.train.recipes import Recipe
 from inpaintkit.train.sources import Source
 from inpaintkit.train.task import Item
 
-VALIDATION = 1_000_003  # added to the seed: what is drawn for validation
+STREAMS = {
+    "kind": 0,
+    "train": 1,
+    "validation": 2,
+}  # a second number of the seed: a shorter seed is padded with zeros, so it must differ early
 
 
 class Draws(Dataset[Item]):
@@ -29,14 +33,14 @@ class Draws(Dataset[Item]):
 
     def item(self, step: int, item: int, kind: int) -> Item:
         """The item for a kind of batch, whatever kind the step draws."""
-        rng = np.random.default_rng([self.recipe.seed + (0 if self.split == "train" else VALIDATION), step, item])
+        rng = np.random.default_rng([self.recipe.seed, STREAMS[self.split], step, item])
         return self.recipe.task.item(self.source.draw(rng, kind, self.split), rng)
 
 
 def kind_of(recipe: Recipe, step: int) -> int:
     """Which of the data's kinds of batch a step takes."""
     shares = np.array([batch.share for batch in recipe.data.batches])
-    return int(np.random.default_rng([recipe.seed, step]).choice(len(shares), p=shares / shares.sum()))
+    return int(np.random.default_rng([recipe.seed, STREAMS["kind"], step]).choice(len(shares), p=shares / shares.sum()))
 
 
 def stacked(items: Sequence[Item]) -> Item:

@@ -60,6 +60,7 @@ class Trainer:
         self.recipe, self.out = replace(recipe, task=recipe.task.fitted(self.source.about())), Path(out)
         self.task = self.recipe.task
         self.networks = self.task.build(recipe.seed)
+        self.task.check(self.networks, self.source.shapes(self.processes.count), recipe.accumulate)
         layout = torch.channels_last if self.device.type == "cuda" else torch.preserve_format  # on a CPU it made training 10 % slower
         for role, network in self.networks.items():
             network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
@@ -139,8 +140,7 @@ class Trainer:
 
     def run(self) -> Iterator[Report]:
         """Train until `recipe.steps`. Raises `BadInput` at a loss or gradient that is not finite, before it reaches the weights."""
-        part, of = self.processes.index, self.processes.count
-        begin = time.perf_counter()
+        part, of, begin = self.processes.index, self.processes.count, time.perf_counter()
         for batch in map(self._placed, batches(self.recipe, self.source, self.step, part, of, self.device.type == "cuda")):
             rate, losses, norms, asked = self.rate(), dict[str, float](), list[float](), set[str]()
             for role in self.task.roles:

@@ -6,9 +6,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from inpaintkit.core.errors import UsageError
 from inpaintkit.core.schedule import NoiseSchedule, Number
 
 Weighting = Literal["plain", "min-snr"]
+
+
+def check(prediction: str, weighting: Weighting, snr_clip: Sequence[float]) -> None:
+    """Raise `UsageError` for bounds of the ratio in the wrong order, and for those that leave the weight unbounded."""
+    low, high = snr_clip
+    if low > high:
+        raise UsageError(f"task.snr_clip = ({low:g}, {high:g}): the lower bound comes first")
+    if prediction == "eps" and weighting == "min-snr" and low > 0:
+        raise UsageError("task.snr_clip: a floor gives eps at the noisiest levels unbounded weight; use (0, 5), or predict x0 or v")
 
 
 def weight(prediction: str, weighting: Weighting, schedule: NoiseSchedule, t: Tensor, snr_clip: Sequence[float]) -> Number:

@@ -7,6 +7,7 @@ OUT/.lock              held while a process trains there
 """
 
 import math
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -53,7 +54,7 @@ def train(
             trainer = Trainer(recipe, out, device)
             session = _Session(trainer, minutes, tell if processes.main else (lambda text: None), on_step)
             session.begin(resume)
-            with session.signals():
+            with session.signals(), _fastest_kernels(trainer.device.type == "cuda"):
                 session.run()
         return out / "model" if processes.main else None
     except Exception as error:
@@ -89,7 +90,6 @@ class _Session:
             self.tell(f"warning: {warning}")
         if not own and not t.step:
             raise BadInput(f"{resume}: holds no complete state; --resume takes the output folder of a run")
-        torch.backends.cudnn.benchmark = t.device.type == "cuda"
         self.processes.on_main(self._open)
         counts = ", ".join(f"{t.source.count(split):,} {split}" for split in SPLITS)
         trained = sum(p.numel() for parameters in t.trained.values() for p in parameters)
@@ -205,9 +205,19 @@ class _Session:
 
 
 @contextmanager
+def _fastest_kernels(wanted: bool) -> Iterator[None]:
+    """Inside, cuDNN may try its kernels and take the fastest, which sampling must not: its bytes are promised."""
+    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, wanted
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+@contextmanager
 def _locked(out: Path, processes: Processes) -> Iterator[None]:
     """Inside, no other run writes to `out`, and nothing is left there of processes that died. The system frees a dead owner's lock."""
-    lock = FileLock(out / ".lock")
+    lock, fresh = FileLock(out / ".lock"), not out.exists()
 
     def take() -> None:
         try:
@@ -224,3 +234,5 @@ def _locked(out: Path, processes: Processes) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        if fresh and processes.main and [path.name for path in out.glob("*")] in ([], [".lock"]):
+            shutil.rmtree(out, ignore_errors=True)  # refused before anything was written

@@ -1,7 +1,7 @@
 """The recipe's `[data]`: what the pictures or arrays of a run are, and one example of them for a generator."""
 
-import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from glob import glob
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -10,15 +10,17 @@ from pydantic import Field
 
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.settings import Settings
-from inpaintkit.data import arrays
+from inpaintkit.data.coverage import FIXED
 from inpaintkit.data.datasets import Pictures, load
 from inpaintkit.data.mask_sets import training_mask
 from inpaintkit.data.masks import MASKS
-from inpaintkit.data.splits import SHARES, SPLITS
+from inpaintkit.data.splits import SHARES, SPLITS, check_shares
 
 Share = Annotated[float, Field(ge=0)]
-Portion = Annotated[float, Field(gt=0, le=1)]
+Part = Annotated[float, Field(ge=0, le=1)]
 Shares = tuple[Share, Share, Share]
+SMALLEST = 32
+"""Pictures whose shorter side has fewer pixels, and fewer than the smallest crop, are never used."""
 
 
 class Source(Protocol):
@@ -30,6 +32,10 @@ class Source(Protocol):
 
     def count(self, split: str, batch: int | None = None) -> int:
         """Examples in a split, or those of them that a kind of batch can use."""
+        ...
+
+    def shapes(self, parts: int) -> list[tuple[int, int, int]]:
+        """Of each kind of batch: items in one of so many equal parts, and the height and width of their examples."""
         ...
 
     def notes(self) -> list[str]:
@@ -45,8 +51,8 @@ class Source(Protocol):
 class Folder(Settings):
     """Pictures to train on."""
 
-    path: str
-    """Folder or tar; shell patterns allowed; relative to the data's `root`."""
+    path: Annotated[str, Field(min_length=1)]
+    """Folder or tar; shell patterns allowed; relative to the data's `root`, unless it begins with a slash."""
     weight: Share = 1.0
     """How often one of its pictures is drawn, relative to the others."""
     limit: Annotated[int, Field(ge=1)] | None = None
@@ -72,7 +78,7 @@ class Batch(ArrayBatch):
     size: Annotated[int, Field(ge=8)] = 64
     """Side of the crops, pixels."""
     smallest: Annotated[int, Field(ge=1)] = 1
-    """Use only pictures whose shorter side has at least this many pixels."""
+    """Use only pictures whose shorter side has at least this many pixels (as read, so at most `short_side`)."""
 
 
 @dataclass(frozen=True)
@@ -90,18 +96,42 @@ class PictureData(Settings):
     """Pictures whose name starts so are drawn that much more or less often."""
     bad: Literal["refuse", "skip"] = "refuse"
     """What a picture that cannot be read does: end the run before it starts, or be left out and named."""
-    mask_zoom: tuple[Annotated[int, Field(ge=1, le=8)], ...] = (1, 2, 4)
+    short_side: Annotated[int, Field(ge=8)] | None = None
+    """Reduce larger pictures to this shorter side as they are read, so that more of them fit into memory."""
+    mask_zoom: Annotated[tuple[Annotated[int, Field(ge=1, le=8)], ...], Field(min_length=1)] = (1, 2, 4)
     """Masks are drawn on a canvas this many times the crop and cropped, so that strokes come at all relative widths."""
-    split: Shares = (0.75, 0.15, 0.10)
+    coverage: tuple[Part, Part] | None = None
+    """Share of the picture that a mask covers, from and to, all shares in between alike; no mask of one split is then one of another
+    split. None: the coverage that each kind has by itself, and a mask may be one of another split. "all" covers all in any case."""
+    split: Shares = SHARES
     """Shares of training, validation and test pictures, by content hash. Test pictures are never looked at."""
 
     def open(self) -> "PictureSource":
         """Read everything. Raises `BadInput` or `UsageError`, one line."""
+        check_shares(self.split)
         if unknown := set(self.masks) - set(MASKS):
             raise UsageError(f"data.masks.{min(unknown)} is not a mask kind; there are {', '.join(MASKS)}")
         if not sum(self.masks.values()) or not sum(batch.share for batch in self.batches):
             raise UsageError("the shares of data.masks, and those of data.batches, must not all be 0")
+        self._check_masks()
         return PictureSource(self)
+
+    def hole(self, rng: np.random.Generator, size: int, split: str) -> np.ndarray:
+        """A mask `(size, size)`, True = hole, for an example of a split."""
+        if self.coverage is None:
+            return training_mask(rng, self.masks, size, self.mask_zoom)
+        return training_mask(rng, self.masks, size, self.mask_zoom, split, self.coverage, self.split)
+
+    def _check_masks(self) -> None:
+        """Raise `UsageError` or `BadInput` unless every kind has masks of every size, with the coverage asked for."""
+        if self.coverage is not None and self.coverage[0] > self.coverage[1]:
+            raise UsageError(f"data.coverage = {self.coverage}: the smaller share comes first")
+        kinds = [kind for kind, share in self.masks.items() if share]
+        if self.coverage is not None and (single := [kind for kind in kinds if kind in FIXED[1:]]):
+            raise UsageError(f"data.masks.{single[0]}: is one mask only, so its coverage cannot be chosen; leave it out, or data.coverage")
+        for kind in kinds:
+            for batch in self.batches:
+                replace(self, masks={kind: 1.0}).hole(np.random.default_rng(0), batch.size, "train")
 
 
 class PictureSource:
@@ -109,7 +139,8 @@ class PictureSource:
 
     def __init__(self, data: PictureData):
         self.data = data
-        every = load(self._places(), data.prefix_weights, bad=data.bad)
+        smallest = min(SMALLEST, *(batch.size for batch in data.batches))
+        every = load(self._places(), data.prefix_weights, smallest, data.bad, data.short_side)
         self.skipped, self.small = every.skipped, every.small
         self.splits = every.split(data.split)
         if not self.splits["train"].images:
@@ -122,11 +153,14 @@ class PictureSource:
         """`x0` `(3, H, W)` in [-1, 1] and `known` `(1, H, W)`, 1 = known."""
         kind = self.data.batches[batch]
         crop = self.pools[split, batch].crop(rng, kind.size)
-        hole = training_mask(rng, self.data.masks, kind.size, self.data.mask_zoom)
+        hole = self.data.hole(rng, kind.size, split)
         return {"x0": crop.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1, "known": 1 - hole[None].astype(np.float32)}
 
     def count(self, split: str, batch: int | None = None) -> int:
         return len((self.splits[split] if batch is None else self.pools[split, batch]).images)
+
+    def shapes(self, parts: int) -> list[tuple[int, int, int]]:
+        return [(batch.items // parts, batch.size, batch.size) for batch in self.data.batches]
 
     def notes(self) -> list[str]:
         left_out = [f"left out, {cause}: {file}" for file, cause in self.skipped]
@@ -135,101 +169,14 @@ class PictureSource:
     def about(self) -> dict[str, Any]:
         return {"pictures": self.count("train"), "digest": self.splits["train"].fingerprint}
 
-    def _places(self) -> list[tuple[Path, float, int | None]]:
+    def _places(self) -> list[tuple[list[Path], float, int | None]]:
         places = []
         for source in self.data.sources:
-            found = sorted(Path(self.data.root).glob(source.path))
+            found = sorted(Path(self.data.root) / path for path in glob(source.path, root_dir=self.data.root, recursive=True))
             if not found:
                 raise BadInput(f"{Path(self.data.root) / source.path}: nothing there; say where the pictures are with --set data.root=DIR")
-            places += [(path, source.weight, source.limit) for path in found]
+            places.append((found, source.weight, source.limit))
         return places
-
-
-@dataclass(frozen=True)
-class ArrayData(Settings):
-    """Paired arrays: dense fields, and what was measured of them."""
-
-    kind: Literal["arrays"]
-    path: str
-    """Folder or .npz file as `data/arrays.py` describes it, relative to `root`."""
-    batches: Annotated[tuple[ArrayBatch, ...], Field(min_length=1)]
-    root: str = "."
-    """Folder that the path is relative to."""
-    points: tuple[Portion, Portion] | None = None
-    """Training draws anew, for every item, which values are known: a share of the points between these two, uniform; at least one.
-    None: the mask of the data. Held-out items always have the data's mask, where there is one."""
-    turn: bool = False
-    """Training turns and mirrors fields at random. Only for fields that know no direction, told by single values."""
-    split: Shares = SHARES
-    """Shares of training, validation and test items, by content hash. Test items are never looked at."""
-
-    def open(self) -> "ArraySource":
-        """Read everything. Raises `BadInput` or `UsageError`, one line."""
-        if self.points is not None and self.points[0] > self.points[1]:
-            raise UsageError(f"data.points = {self.points}: the smaller share comes first")
-        if not sum(batch.share for batch in self.batches):
-            raise UsageError("the shares of data.batches must not all be 0")
-        return ArraySource(self)
-
-
-class ArraySource:
-    """Paired arrays, split by content."""
-
-    def __init__(self, data: ArrayData):
-        self.data = data
-        self.all = arrays.read(Path(data.root) / data.path)
-        self.splits = dict(zip(SPLITS, self.all.split(data.split), strict=True))
-        self.sides = self.all.cond.shape[1:3]
-        if (largest := max(batch.size or 0 for batch in data.batches)) > min(self.sides):
-            raise UsageError(f"data.batches: size = {largest}, but the fields have {self.sides[0]} x {self.sides[1]} positions")
-        if self.all.hole is None and data.points is None and data.turn:
-            raise UsageError("data.turn: what is measured along rows or over squares may not be turned; set it to false")
-
-    def draw(self, rng: np.random.Generator, batch: int, split: str) -> dict[str, np.ndarray]:
-        """`x0` `(C, H, W)`, `cond` `(C', H, W)`, both scaled, and `known` `(1, H, W)`, 1 = known; float32."""
-        pool, size = self.splits[split], self.data.batches[batch].size
-        target, cond, known = (part.numpy() for part in pool.item(int(rng.integers(len(pool)))))
-        found = {"x0": target, "cond": cond, "known": known}
-        if size is not None:
-            top, left = (int(rng.integers(side - size + 1)) for side in self.sides)
-            found = {name: part[:, top : top + size, left : left + size] for name, part in found.items()}
-        if self.data.points is not None and (split == "train" or self.all.hole is None):
-            found["known"] = _points(rng, self.data.points, found["known"].shape)
-        if self.data.turn and split == "train":
-            quarters, mirrored = int(rng.integers(4)), rng.random() < 0.5
-            found = {name: np.rot90(part[:, :, ::-1] if mirrored else part, quarters, (1, 2)) for name, part in found.items()}
-        return {name: np.ascontiguousarray(part) for name, part in found.items()}
-
-    def count(self, split: str, batch: int | None = None) -> int:
-        return len(self.splits[split])
-
-    def notes(self) -> list[str]:
-        return []
-
-    def about(self) -> dict[str, Any]:
-        """With what a network must know of the data: channels, sides, scale, units."""
-        a, (channels, cond_channels) = self.all, self.all.channels
-        digest = hashlib.blake2b(np.ascontiguousarray(a.target).tobytes(), digest_size=8).hexdigest()
-        return {
-            "items": self.count("train"),
-            "digest": digest,
-            "channels": channels,
-            "cond_channels": cond_channels,
-            "size": max(batch.size or max(self.sides) for batch in self.data.batches),
-            "units": str(a.about.get("units", "")),
-            "mean": list(a.scale.mean),
-            "std": list(a.scale.std),
-            "cond_mean": list(a.cond_scale.mean),
-            "cond_std": list(a.cond_scale.std),
-        }
-
-
-def _points(rng: np.random.Generator, shares: tuple[float, float], shape: tuple[int, ...]) -> np.ndarray:
-    """Which values are known, `(1, H, W)` float32: so large a share of the points, anywhere."""
-    count = shape[1] * shape[2]
-    known = np.zeros(count, np.float32)
-    known[rng.permutation(count)[: max(1, round(rng.uniform(*shares) * count))]] = 1
-    return known.reshape(shape)
 
 
 def _at_least(pictures: Pictures, smallest: int, split: str) -> Pictures:

@@ -1,7 +1,7 @@
 """What a training task is: networks, what one item of a batch holds, and a loss for each network."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from torch import Tensor, nn
 
+from inpaintkit.core.errors import UsageError
 from inpaintkit.core.settings import Settings
 
 Item = dict[str, Tensor]
@@ -25,8 +26,29 @@ class Task(Settings, ABC):
     """Those of which a moving average is kept; the average is what is exported."""
 
     def fitted(self, about: Mapping[str, Any]) -> Self:
-        """The task with what only the opened data know (`Source.about`), as the channels of arrays. Raises `UsageError`."""
+        """The task with what only the opened data know (`Source.about`), as the channels of arrays. Raises `UsageError`:
+        here for arrays, which most tasks do not learn from."""
+        if "channels" in about:
+            raise UsageError("data.kind = 'arrays': only a task of kind 'control' learns from arrays; give data.kind = 'pictures'")
         return self
+
+    def multiple(self, networks: Mapping[str, nn.Module]) -> int:
+        """Height and width of what the networks take must be multiples of this."""
+        return 1
+
+    def whole(self, items: int) -> int:
+        """Pieces of so many items give together the step of all of them when each holds a multiple of this many."""
+        return 1
+
+    def check(self, networks: Mapping[str, nn.Module], shapes: Sequence[tuple[int, int, int]], accumulate: int) -> None:
+        """Raise `UsageError` when a kind of batch, (items on a process, height, width), does not fit the networks or the pieces."""
+        step = self.multiple(networks)
+        for i, (items, height, width) in enumerate(shapes):
+            if height % step or width % step:
+                raise UsageError(f"data.batches.{i}: items of {height} x {width}; task needs multiples of {step}: give such a size")
+            if accumulate > 1 and items // accumulate % self.whole(items):
+                wanted = f"accumulate = {accumulate} gives the same step only with a multiple of {self.whole(items) * accumulate} items"
+                raise UsageError(f"data.batches.{i}: {items} items on a process; {wanted}; change items or accumulate")
 
     @abstractmethod
     def build(self, seed: int) -> dict[str, nn.Module]:

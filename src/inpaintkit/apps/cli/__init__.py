@@ -24,7 +24,8 @@ COMMANDS = {
     "train": "train a model of your own from a recipe, or go on with it",
     "models": "list, describe and check models",
     "methods": "list and describe the ways to sample",
-    "bench": "compare the ways to sample",
+    "bench": "compare ways to fill: run a suite, report on it, vote",
+    "eval": "measure pictures filled anywhere against the truth",
     "doctor": "say what this machine and installation can do, and what is broken",
 }
 """Command -> summary. The command `x` is the function `run(argv)` of `apps/cli/x.py`."""
@@ -35,8 +36,8 @@ NOTES = """\
   --debug        with any command: show where an error arose
 
 A mask is white where the picture is to be filled. Results go to stdout, progress and errors to stderr.
-Exit codes: 0 done, 1 a fault of inpaintkit, 2 usage, 3 bad input or model, 5 out of memory or over a limit,
-6 output not writable, 130 Ctrl-C, 143 SIGTERM. First steps: inpaintkit demo"""
+Exit codes: 0 done, 1 a fault of inpaintkit, 2 usage, 3 bad input or model, 4 finished with failures,
+5 out of memory or over a limit, 6 output not writable, 130 Ctrl-C, 143 SIGTERM. First steps: inpaintkit demo"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from pydantic import Field
 
 from inpaintkit.apps.cli.parsing import Command, parse
 from inpaintkit.apps.cli.writing import check_mask_name, check_writable, write_mask
@@ -67,9 +68,31 @@ class Make(Command):
     limits: Limits = LIMITS
 
 
+@dataclass(frozen=True, kw_only=True)
+class Set(Command):
+    """Write masks once for all comparisons: DIR/KIND/NAME.png, white = hole, and DIR/set.json with the digest of each.
+
+    None of them is a mask that training draws for its own split. The same kinds, size and seed give the same masks.
+    """
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """The folder to be made; it must not exist yet."""
+    size: Annotated[str, tyro.conf.arg(metavar="WxH")]
+    """Width and height, pixels."""
+    kinds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")] = ("repaint", "lama", "coverage", "other")
+    """Kinds, or families of them: repaint (its six), lama (thin, medium, thick), coverage (coverage-05-10 to coverage-55-60), other
+    (centre-box, text, scratches, sparse)."""
+    count: Annotated[int, Field(gt=0)] = 24
+    """Masks of each kind."""
+    names: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    """Folder of pictures to name the masks after, one each, instead of --count."""
+    seed: Seed = 0
+
+
 Kinds = (
     Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[Set, tyro.conf.subcommand("set")]
     | Annotated[Make, tyro.conf.subcommand("make", description=f"Draw a mask, white = hole. KIND: {', '.join(MASKS)}.")]
 )
 
@@ -79,6 +102,9 @@ def run(argv: Sequence[str]) -> None:
     if isinstance(args, Make):
         _make(args)
         return
+    if isinstance(args, Set):
+        _set(args)
+        return
     picture = read_picture(args.image, args.limits)
     if isinstance(args, Show):
         _show(args, picture)
@@ -86,11 +112,25 @@ def run(argv: Sequence[str]) -> None:
         _check(args, picture)
 
 
-def _make(args: Make) -> None:
-    size = re.fullmatch(r"(\d{1,7})x(\d{1,7})", args.size)
+def _size(text: str) -> tuple[int, int]:
+    size = re.fullmatch(r"(\d{1,7})x(\d{1,7})", text)
     if size is None:
-        raise UsageError(f"--size = {args.size}: write WxH, two whole numbers of pixels with an x between them")
-    w, h = int(size[1]), int(size[2])
+        raise UsageError(f"--size = {text}: write WxH, two whole numbers of pixels with an x between them")
+    return int(size[1]), int(size[2])
+
+
+def _set(args: Set) -> None:
+    from inpaintkit.evaluate.frozen import freeze
+    from inpaintkit.evaluate.pairs import files
+
+    size = _size(args.size)
+    check_size(f"--size = {args.size}", *size, 8, LIMITS)
+    names = [f"{i:05}" for i in range(args.count)] if args.names is None else list(files(args.names))
+    print(f"{args.folder}: digest {freeze(args.folder, args.kinds, size, names, args.seed)}")
+
+
+def _make(args: Make) -> None:
+    w, h = _size(args.size)
     check_size(f"--size = {args.size}", w, h, 8, args.limits)
     check_mask_name(args.output)
     check_writable(args.output, args.overwrite)

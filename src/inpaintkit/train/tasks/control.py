@@ -16,11 +16,11 @@ from inpaintkit.core.noise import Noise
 from inpaintkit.core.operators import Known
 from inpaintkit.core.sampler import Context, State, sample
 from inpaintkit.core.schedule import NoiseSchedule
-from inpaintkit.methods.plain import Plain
 from inpaintkit.models import control_folders
 from inpaintkit.models.control import ControlConfig, ControlNetwork, Units
 from inpaintkit.models.denoisers import NetworkDenoiser
 from inpaintkit.train import losses
+from inpaintkit.train.levels import check_default, shown
 from inpaintkit.train.task import Item, Task
 
 
@@ -35,7 +35,7 @@ class Control(Task):
     drop: Annotated[float, Field(ge=0, lt=1)] = 0.15
     """Share of the items that are told nothing."""
     schedule: Literal["linear", "cosine", "scaled_linear"] = "cosine"
-    T: Annotated[int, Field(ge=1)] = 1000
+    T: Annotated[int, Field(ge=1, le=100_000)] = 1000
     weighting: losses.Weighting = "plain"
     """plain: the squared error of what is predicted. min-snr: that of x0, times the clipped signal-to-noise ratio."""
     snr_clip: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0)]] = (0.0, 5.0)
@@ -54,6 +54,10 @@ class Control(Task):
                 raise UsageError("task.network: pictures have 3 channels and are told by their values; arrays need data.kind = 'arrays'")
             return self
         values = self.network.condition == "values"
+        if values and not (about["masked"] or about["redrawn"]):
+            raise UsageError("data.points: the data have no mask, so no value is known to the network; give points, or save mask.npy")
+        if not values and about["redrawn"]:
+            raise UsageError("data.points: are for task.network.condition = 'values'; measurements are told as they are, leave points out")
         mean, std, cond_mean, cond_std = (tuple(about[key]) for key in ("mean", "std", "cond_mean", "cond_std"))
         units = Units(mean, std, mean if values else cond_mean, std if values else cond_std, about["units"])
         count = about["channels" if values else "cond_channels"]
@@ -61,9 +65,16 @@ class Control(Task):
         return replace(self, network=replace(self.network, **found))
 
     def build(self, seed: int) -> dict[str, nn.Module]:
+        losses.check(self.network.prediction, self.weighting, self.snr_clip)
+        check_default(self.network.default_method, self.levels)
         with torch.random.fork_rng(devices=[]):  # the generator is global inside torch's layers
             torch.manual_seed(seed)
             return {"network": ControlNetwork(self.network)}
+
+    def multiple(self, networks: Mapping[str, nn.Module]) -> int:
+        network = networks["network"]
+        assert isinstance(network, ControlNetwork)
+        return network.multiple
 
     def item(self, example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Item:
         t, given = int(rng.integers(1, self.T + 1)), rng.random() >= self.drop
@@ -95,12 +106,14 @@ class Control(Task):
         network = networks["network"]
         assert isinstance(network, ControlNetwork)
         denoiser = NetworkDenoiser(network, self.levels, len(batch["x0"]), batch["known"], batch["cond"])
-        method, mask = Plain(), Known(batch["known"])
-        levels = method.walk.levels(self.levels)
-        context = Context(denoiser, mask, batch["x0"], Noise([]), levels)  # plain draws nothing after the first state
-        *_, last = sample(method, method.walk.times(self.levels), State(levels[-1], batch["noise"]), context)
-        shown = [part[:, :3] if part.shape[1] >= 3 else part[:, :1].expand(-1, 3, -1, -1) for part in (batch["x0"], batch["cond"], last.x)]
-        return torch.cat([part / (2 if self.network.units else 1) for part in shown], 3).clamp(-1, 1)
+        method, mask = shown(self.levels), Known(batch["known"])
+        noise = Noise([])  # plain draws nothing after the first state
+        context = Context(denoiser, mask, batch["x0"], noise, method.walk.levels(self.levels))
+        *_, last = sample(method, method.walk.times(self.levels), State(context.first, batch["noise"]), context)
+        columns = [
+            part[:, :3] if part.shape[1] >= 3 else part[:, :1].expand(-1, 3, -1, -1) for part in (batch["x0"], batch["cond"], last.x)
+        ]
+        return torch.cat([part / (2 if self.network.units else 1) for part in columns], 3).clamp(-1, 1)
 
     def export(self, folder: Path, networks: Mapping[str, nn.Module], card: str) -> None:
         network = networks["network"]

@@ -52,6 +52,9 @@ class Damage(Task):
             network.load_state_dict(started.state_dict())
         return {"network": network}
 
+    def multiple(self, networks: Mapping[str, nn.Module]) -> int:
+        return self.network.multiple
+
     def item(self, example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Item:
         picture, hole = example["x0"], example["known"][0] == 0
         found = np.zeros(hole.shape, bool)

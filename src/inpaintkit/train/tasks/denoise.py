@@ -16,18 +16,15 @@ from inpaintkit.core.noise import Noise
 from inpaintkit.core.operators import Known
 from inpaintkit.core.sampler import Context, State, sample
 from inpaintkit.core.schedule import NoiseSchedule
-from inpaintkit.core.walk import Walk
-from inpaintkit.methods.plain import Plain
 from inpaintkit.models import catalog, lora
 from inpaintkit.models.checkpoints import build, save_folder
 from inpaintkit.models.denoisers import NetworkDenoiser
 from inpaintkit.models.lora import Adapted, Adapter, LoRA
-from inpaintkit.models.unet import Network, NetworkConfig, channels, classes, has_spread, inputs, settings, started
+from inpaintkit.models.unet import Network, NetworkConfig, channels, classes, has_spread, inputs, multiple, settings, started
 from inpaintkit.train import losses
+from inpaintkit.train.levels import check_default, check_start, shown
 from inpaintkit.train.task import Item, Task
 
-SEEN = Plain(walk=Walk(20, "trailing"))
-"""How pictures for the log are made."""
 SHARES = (0.9, 0.5, 0.1, 0.01)
 """Shares of signal variance at which the error of x0 is compared, whatever the schedule."""
 
@@ -45,7 +42,7 @@ class Denoise(Task):
     lora: LoRA | None = None
     """Present: the weights of `start` stay as they are, and a small adapter is trained."""
     schedule: Literal["linear", "cosine", "scaled_linear"] = "cosine"
-    T: Annotated[int, Field(ge=1)] = 1000
+    T: Annotated[int, Field(ge=1, le=100_000)] = 1000
     weighting: losses.Weighting = "min-snr"
     """plain: the squared error of what is predicted. min-snr: that of x0, times the clipped signal-to-noise ratio."""
     snr_clip: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0)]] = (0.0, 5.0)
@@ -72,6 +69,11 @@ class Denoise(Task):
                 return {"network": network}
             network = started(network, start.unet)
             return {"network": network if self.lora is None else self._adapted(network, start, self.lora)}
+
+    def multiple(self, networks: Mapping[str, nn.Module]) -> int:
+        network = networks["network"]
+        assert isinstance(network, Network)
+        return multiple(network)
 
     def item(self, example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Item:
         t = int(rng.integers(1, self.T + 1))
@@ -106,14 +108,14 @@ class Denoise(Task):
 
     def samples(self, networks: Mapping[str, nn.Module], batch: Item) -> Tensor:
         """A told network: what is known, the fill and the truth, side by side; any other: pictures of its own."""
-        network, x0, known = networks["network"], batch["x0"], batch["known"]
+        network, x0, known, method = networks["network"], batch["x0"], batch["known"], shown(self.levels)
         assert isinstance(network, Network)
         told = network.config.condition is not None
         denoiser = NetworkDenoiser(network, self.levels, len(x0))
         context = Context(
-            denoiser.told(known, x0) if told else denoiser, Known(known), x0, Noise([0] * len(x0)), SEEN.walk.levels(self.levels)
+            denoiser.told(known, x0) if told else denoiser, Known(known), x0, Noise([0] * len(x0)), method.walk.levels(self.levels)
         )
-        *_, last = sample(SEEN, SEEN.walk.times(self.levels), State(context.first, batch["noise"]), context)
+        *_, last = sample(method, method.walk.times(self.levels), State(context.first, batch["noise"]), context)
         made = last.x.clamp(-1, 1)
         return torch.cat([x0 * known, torch.where(known > 0, x0, made), x0], 3) if told else made
 
@@ -128,22 +130,19 @@ class Denoise(Task):
             save_folder(folder / "merged", lora.merged(network), self.levels, card)
 
     def _check(self) -> None:
-        if self.network.prediction == "eps" and self.weighting == "min-snr" and self.snr_clip[0] > 0:
-            raise UsageError("task.snr_clip: a floor gives eps at the noisiest levels unbounded weight; use (0, 5), or predict x0 or v")
+        losses.check(self.network.prediction, self.weighting, self.snr_clip)
         if self.learned_variance and (self.T == 1 or not self.network.clamp):
             raise UsageError("task.learned_variance: its bound is that of 8-bit pictures in 2 or more levels; leave it out")
         if self.lora is not None and self.start is None:
             raise UsageError("task.lora: adapts a model; name it with task.start")
         if self.network.latent:
             raise UsageError('task.network.latent: only a generator (kind = "gan") has a latent; leave it out')
+        check_default(self.network.default_method, self.levels)
 
     def _startable(self, start: catalog.Model) -> Network:
         """The network to start from. Raises `UsageError` for one that this task cannot go on with."""
-        network, ours = start.unet, self.levels.alpha_bar
-        if ours.shape != start.schedule.alpha_bar.shape or not torch.allclose(ours, start.schedule.alpha_bar, rtol=1e-5, atol=1e-9):
-            said = {k: start.schedule.config.get(k) for k in ("beta_schedule", "num_train_timesteps", "beta_start", "beta_end")}
-            named = ", ".join(f"{k} = {v}" for k, v in said.items() if v is not None)
-            raise UsageError(f"task.schedule: {self.start} was trained at other noise levels ({named}); give task.schedule and task.T so")
+        check_start(self.start, start, self.levels)
+        network = start.unet
         if classes(network):
             raise UsageError(f"task.start: {self.start} wants a class for each picture; start from one that does not")
         if self.lora is not None and lora.holds(catalog.locate(str(self.start))):

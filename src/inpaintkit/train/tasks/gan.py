@@ -1,5 +1,6 @@
 """A denoising-diffusion GAN: a generator that walks down in a few large steps, each a sample and not a mean."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -18,34 +19,17 @@ from inpaintkit.core.noise import Noise, derived
 from inpaintkit.core.operators import Known
 from inpaintkit.core.sampler import Context, begin, sample
 from inpaintkit.core.schedule import NoiseSchedule
-from inpaintkit.core.settings import Settings, dumped
+from inpaintkit.core.settings import dumped
 from inpaintkit.core.walk import Walk
 from inpaintkit.methods.plain import Plain
 from inpaintkit.models import catalog
 from inpaintkit.models.checkpoints import build, save_folder
 from inpaintkit.models.denoisers import NetworkDenoiser
 from inpaintkit.models.gan import Discriminator, judged
-from inpaintkit.models.unet import Network, NetworkConfig, channels, inputs, settings, started
+from inpaintkit.models.unet import Network, NetworkConfig, channels, inputs, multiple, settings, started
+from inpaintkit.train.judging import Judge, Weight
+from inpaintkit.train.levels import check_start
 from inpaintkit.train.task import Item, Task
-
-Weight = Annotated[float, Field(ge=0)]
-
-
-@dataclass(frozen=True)
-class Judge(Settings):
-    """The discriminator, and how it learns."""
-
-    widths: tuple[Annotated[int, Field(ge=8)], ...] = (64, 128, 256, 256)
-    """Channels of its stem and of its blocks; each block but the last halves the picture."""
-    lr: Annotated[float, Field(gt=0)] = 1.0
-    """Its learning rate, as a factor on the recipe's."""
-    r1: Weight = 1.0
-    """Weight gamma of the penalty gamma / 2 |slope of the score in x_s|^2 on real pictures (Mescheder et al. 2018, R1)."""
-    r1_every: Annotated[int, Field(ge=1)] = 8
-    """Every so many-th picture of a batch is penalised: that costs, and weighs, what penalising all of them at every so many-th
-    step does (the lazy form of Karras et al. 2020, StyleGAN2), and needs no count of steps."""
-    group: Annotated[int, Field(ge=1)] = 4
-    """Pictures among which it sees how much they differ; 1: none."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +38,9 @@ class Gan(Task):
 
     The generator makes x0 of x_t and a latent z, and x_s is drawn from q(x_s | x_t, x0). A discriminator compares it with
     x_s of real pictures. What is known is put into the generator's x0 first, so it is judged on the hole only.
+
+    The discriminator sees how much the pictures of a group differ, and a group lies within what one process works through: another
+    number of processes that leaves each fewer pictures than a group makes other groups, and so another step.
     """
 
     roles = ("discriminator", "generator")
@@ -68,7 +55,7 @@ class Gan(Task):
     """Model that predicts x0 (bundled name or folder) whose weights to start from."""
     schedule: Literal["vp", "cosine", "linear", "scaled_linear"] = "vp"
     """That of `start`, if there is one. vp with T = walk.steps is the paper's own."""
-    T: Annotated[int, Field(ge=1)] = 4
+    T: Annotated[int, Field(ge=1, le=100_000)] = 4
     walk: Walk = Walk(4, "trailing")
     """The levels it steps between: 2 to 8; 1 is a plain GAN."""
     judge: Judge = field(default_factory=Judge)
@@ -102,6 +89,16 @@ class Gan(Task):
         if start is not None:
             self._from(generator, start)
         return {"discriminator": discriminator, "generator": generator}
+
+    def multiple(self, networks: Mapping[str, nn.Module]) -> int:
+        """Of both networks: the discriminator's cells are whole."""
+        generator, discriminator = networks["generator"], networks["discriminator"]
+        assert isinstance(generator, Network)
+        assert isinstance(discriminator, Discriminator)
+        return math.lcm(multiple(generator), discriminator.cell)
+
+    def whole(self, items: int) -> int:
+        return self.judge.whole(items)
 
     def item(self, example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Item:
         levels = self.walk.levels(self.levels)
@@ -160,9 +157,7 @@ class Gan(Task):
 
     def _from(self, generator: Network, start: catalog.Model) -> None:
         """Start from a denoiser, or from another generator with its latent."""
-        ours, theirs = self.levels.alpha_bar, start.schedule.alpha_bar
-        if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=1e-5, atol=1e-9):
-            raise UsageError(f"task.schedule: {self.start} was trained at other noise levels; give task.schedule and task.T as it has them")
+        check_start(self.start, start, self.levels)
         started(generator, start.unet)
         if generator.mapping is not None and start.unet.mapping is not None and start.unet.config.latent == generator.config.latent:
             generator.mapping.load_state_dict(start.unet.mapping.state_dict())
@@ -215,8 +210,7 @@ class Gan(Task):
         return x0, known * batch["x0"] + (1 - known) * x0
 
     def _found(self, networks: Mapping[str, nn.Module], x_s: Tensor, batch: Item, known: Tensor) -> tuple[Tensor, list[Tensor]]:
-        group = next(n for n in range(self.judge.group, 0, -1) if len(x_s) % n == 0)
-        scores, found = networks["discriminator"](x_s, batch["x_t"], batch["t"], known, batch["x0"], group)
+        scores, found = networks["discriminator"](x_s, batch["x_t"], batch["t"], known, batch["x0"], self.judge.grouped(len(x_s)))
         return scores.float(), found
 
     def _fills(self, networks: Mapping[str, nn.Module], batch: Item, variant: int = 0) -> Tensor:

@@ -1,0 +1,188 @@
+"""Measuring pictures that were filled anywhere: their folder against the truth and the masks."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inpaintkit.core.errors import BadInput, UsageError
+from inpaintkit.data.images import LIMITS, Limits, Picture, read_mask, read_picture
+from inpaintkit.evaluate import extractors, features, sets
+from inpaintkit.evaluate.extractors import Features
+from inpaintkit.evaluate.frozen import check
+from inpaintkit.evaluate.inception import clean
+from inpaintkit.evaluate.metrics import METRICS, REGIONS, Maps, changed, interval, measured, seam
+from inpaintkit.evaluate.pairs import Pair
+
+LPIPS = tuple(f"lpips_{name}" for name in features.BACKBONES)
+NAMES = (*METRICS, *LPIPS, "fid", "kid")
+"""What can be asked for by name."""
+AREAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 1.0)
+"""Edges of the bins of the hole's share of the picture; each bin holds its upper edge, as NVIDIA's irregular masks do."""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """What pictures are measured with."""
+
+    names: Sequence[str]
+    """Of `METRICS`."""
+    networks: Mapping[str, Maps] = field(default_factory=dict)
+    """LPIPS by name."""
+    files: Sequence[Features] = ()
+    """Those of `--features`."""
+    inception: Callable[[Tensor], Tensor] | None = None
+    sets: Sequence[str] = ()
+    """"fid", "kid"."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What was measured of one result."""
+
+    name: str
+    kind: str
+    area: float
+    """Share of the picture that is hole."""
+    values: dict[str, dict[str, float]]
+    """Region -> metric -> value; NaN where it is not defined."""
+    seam: float
+    """`metrics.seam`."""
+    changed: float
+    """Largest difference outside the hole, of 255."""
+    pooled: dict[str, tuple[Tensor, Tensor]]
+    """Extractor -> features of the truth and of the result."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric of several pictures."""
+
+    mean: float
+    """Of the finite values."""
+    low: float
+    """95 % bootstrap interval of the mean."""
+    high: float
+    n: int
+    """Finite values."""
+    exact: int = 0
+    """Pictures without any error, whose PSNR is infinite and not in the mean."""
+
+
+def judges(names: Sequence[str], files: Sequence[Path] = (), where: Path | None = None) -> Judges:
+    """Load what the metrics named need. Raises `UsageError` for an unknown name and `BadInput` for weights that are missing."""
+    for name in names:
+        if name not in NAMES:
+            raise UsageError(f"--metrics {name}: no such metric; there are {', '.join(NAMES)}")
+    loaded = [extractors.load(path) for path in files]
+    if len({one.name for one in loaded}) < len(loaded):
+        raise UsageError("--features: two files have the same name, which tables show; rename one")
+    networks = {name: features.lpips(name.removeprefix("lpips_"), where) for name in LPIPS if name in names}
+    distances = [name for name in ("fid", "kid") if name in names]
+    return Judges([n for n in METRICS if n in names], networks, loaded, features.inception(where) if distances else None, distances)
+
+
+def scored(found: Sequence[Pair], by: Judges, limits: Limits = LIMITS, digests: Mapping[Path, str] | None = None) -> Iterator[Score]:
+    """Measure one result after the other; masks of a frozen set have `digests`.
+
+    Raises `BadInput` for files that cannot be read or differ in size and for a mask that is not the set's, and `UsageError` for too
+    few pictures for FID.
+    """
+    smallest = min((sum(pair.kind == kind for pair in found) for kind in {pair.kind for pair in found}), default=0)
+    if "fid" in by.sets and smallest < sets.LEAST:
+        raise UsageError(f"--metrics fid: {smallest} pictures, and it is biased below {sets.LEAST:,}; use kid, which is not")
+    for pair in found:
+        yield _score(pair, by, limits, (digests or {}).get(pair.mask))
+
+
+@torch.no_grad()
+def _score(pair: Pair, by: Judges, limits: Limits, expected: str | None) -> Score:
+    result, truth = _read(pair.result, limits), _read(pair.truth, limits)
+    if result.size != truth.size:
+        sizes = f"is {result.size[0]}x{result.size[1]} and the truth {pair.truth} is {truth.size[0]}x{truth.size[1]}"
+        raise BadInput(f"{pair.result}: {sizes} (width x height); compare pictures of one size")
+    hole = read_mask(pair.mask, truth.size, limits=limits)
+    if expected is not None:
+        check(pair.mask, hole, expected)
+    if not hole.any():
+        raise BadInput(f"{pair.mask}: has no hole; white is what was filled")
+    one, other = result.tensor()[0], truth.tensor()[0]
+    maps, pooled = dict(by.networks), {}
+    for extractor in by.files:
+        ours, theirs = extractor.extract(one[None]), extractor.extract(other[None])
+        pooled[extractor.name] = theirs[1][0], ours[1][0]
+        maps[f"perceptual[{extractor.name}]"] = _given(features.differences(ours[0], theirs[0]))
+    if by.inception:
+        pooled["inception"] = by.inception(clean(other)[None])[0], by.inception(clean(one)[None])[0]
+    values = measured(one, other, hole, by.names, maps)
+    outside = changed(_of_255(result), _of_255(truth), hole)
+    return Score(pair.name, pair.kind, float(hole.mean()), values, seam(one, other, hole), outside, pooled)
+
+
+def summary(values: Sequence[float]) -> Summary:
+    """Mean and interval over pictures."""
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = interval(finite)
+    return Summary(float(np.mean(finite)) if finite else math.nan, low, high, len(finite), sum(map(math.isinf, values)))
+
+
+def summaries(scores: Sequence[Score]) -> dict[str, dict[str, Summary]]:
+    """Region -> metric -> its summary; the seam stands under "border"."""
+    table: dict[str, dict[str, Summary]] = {
+        region: {name: summary([score.values[region][name] for score in scores]) for name in scores[0].values[region]} for region in REGIONS
+    }
+    table["border"]["seam"] = summary([score.seam for score in scores])
+    return table
+
+
+def areas(scores: Sequence[Score]) -> dict[str, list[Score]]:
+    """Bin of `AREAS` that holds any -> its scores."""
+    bins = {f"{low:.0%} to {high:.0%}": [s for s in scores if low < s.area <= high] for low, high in pairwise(AREAS)}
+    return {name: inside for name, inside in bins.items() if inside}
+
+
+def kinds(scores: Sequence[Score]) -> dict[str, list[Score]]:
+    """Kind of mask -> its scores."""
+    return {kind: [score for score in scores if score.kind == kind] for kind in dict.fromkeys(score.kind for score in scores)}
+
+
+def distances(scores: Sequence[Score], by: Judges) -> dict[str, tuple[float, float, float]]:
+    """Distance of the set of results from that of the truths -> (value, low, high); no interval is known for the Frechet distance.
+
+    FID and KID of Inception's features; of others they are called frechet[NAME] and kernel[NAME]. Every truth should be there
+    once, so this is asked for each kind of mask.
+    """
+    found: dict[str, tuple[float, float, float]] = {}
+    for name in scores[0].pooled:
+        real, fake = (torch.stack([score.pooled[name][i] for score in scores]).double().numpy() for i in (0, 1))
+        if name == "inception":
+            if "fid" in by.sets:
+                found["fid"] = sets.fid(real, fake), math.nan, math.nan
+            if "kid" in by.sets:
+                found["kid"] = sets.kernel(real, fake)
+        else:
+            found[f"frechet[{name}]"] = sets.frechet(real, fake), math.nan, math.nan
+            found[f"kernel[{name}]"] = sets.kernel(real, fake)
+    return found
+
+
+def _read(path: Path, limits: Limits) -> Picture:
+    picture = read_picture(path, limits)
+    if picture.missing.any():
+        raise BadInput(f"{path}: holds NaN; compare pictures that have a value everywhere")
+    return picture
+
+
+def _given(maps: Sequence[Tensor]) -> Maps:
+    """The maps of a pair that were made already."""
+    return lambda result, truth: maps
+
+
+def _of_255(picture: Picture) -> np.ndarray:
+    low, high = picture.span
+    return (picture.pixels.astype(float) - low) * 255 / (high - low)

@@ -1,0 +1,129 @@
+"""Networks of `--features FILE`: any classifier known here, recognised by the names and shapes of its weights.
+
+What is measured with one carries the file's name: it is neither LPIPS nor FID, and only comparable with itself.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inpaintkit.core.errors import BadInput
+from inpaintkit.evaluate.features import COUNTER, Fire, Maps, alex, fit, pool, shapes, squeeze, vgg
+from inpaintkit.models.tensors import read_tensors
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's pictures in [0, 1]."""
+
+
+class Padded(nn.Module):
+    """Convolution that pads as TensorFlow's "SAME": the odd pixel goes after, and how many depends on the picture's size."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1, bounded: bool = True):
+        super().__init__()
+        self.conv, self.bounded = nn.Conv2d(inputs, outputs, size, stride, groups=groups), bounded
+
+    def forward(self, x: Tensor) -> Tensor:
+        size, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        short = [max((-(-n // stride) - 1) * stride + size - n, 0) for n in (x.shape[3], x.shape[2])]
+        x = self.conv(F.pad(x, [part for n in short for part in (n // 2, n - n // 2)]))
+        return F.relu6(x) if self.bounded else x
+
+
+class Inverted(nn.Module):
+    """MobileNetV2's block: expand, filter each channel, project; added to its input where the shapes agree."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int):
+        super().__init__()
+        wide = inputs * expansion
+        first = [Padded(inputs, wide, 1)] if expansion > 1 else []
+        self.body = nn.Sequential(*first, Padded(wide, wide, 3, stride, wide), Padded(wide, outputs, 1, bounded=False))
+        self.added = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x) if self.added else self.body(x)
+
+
+def mobilenet_v2() -> Maps:
+    """MobileNetV2 (Sandler et al. 2018, table 2), batch norms folded into the convolutions."""
+    layers: list[nn.Module] = [Padded(3, 32, 3, 2)]
+    inputs = 32
+    for expansion, outputs, count, stride in (
+        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
+    ):  # fmt: skip
+        for i in range(count):
+            layers.append(Inverted(inputs, outputs, stride if i == 0 else 1, expansion))
+            inputs = outputs
+    return Maps([*layers, Padded(320, 1280, 1)], (1, 3, 6, 13, 17, 18), (16, 24, 32, 96, 320, 1280))
+
+
+def squeezenet1_0() -> Maps:
+    """SqueezeNet 1.0 (Iandola et al. 2016, table 1)."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 96, 7, 2), nn.ReLU(), pool(True), Fire(96, 16, 64), Fire(128, 16, 64), Fire(128, 32, 128)]
+    layers += [pool(True), Fire(256, 32, 128), Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), pool(True), Fire(512, 64, 256)]
+    return Maps(layers, (1, 4, 6, 9, 12), (96, 128, 256, 384, 512))
+
+
+class Extractor(nn.Module):
+    """Pictures `(B, 3, H, W)` in [-1, 1] -> (maps for a perceptual distance, pooled features `(B, D)`)."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, maps: Maps, stages: int, normalised: bool = True):
+        super().__init__()
+        self.maps, self.stages = maps, stages
+        centre, spread = (MEAN, DEVIATION) if normalised else ((0.5,) * 3, (0.5,) * 3)
+        self.register_buffer("shift", torch.tensor(centre)[:, None, None], persistent=False)
+        self.register_buffer("scale", torch.tensor(spread)[:, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        maps = self.maps(((x + 1) / 2 - self.shift) / self.scale)
+        return maps[: self.stages], maps[-1].mean((2, 3))
+
+
+EXTRACTORS: dict[str, Callable[[], Extractor]] = {
+    "mobilenet_v2": lambda: Extractor(mobilenet_v2(), 5, normalised=False),
+    "squeezenet1_0": lambda: Extractor(squeezenet1_0(), 5),
+    "squeezenet1_1": lambda: Extractor(squeeze(), 7),
+    "alexnet": lambda: Extractor(alex(), 5),
+    "vgg16": lambda: Extractor(vgg(), 5),
+}
+"""Network -> its extractor. MobileNetV2's pooled features come from its last layer, which is no stage."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """An extractor with the weights of a file."""
+
+    name: str
+    """What tables call it: the file's name without suffix."""
+    network: str
+    """Key of `EXTRACTORS`."""
+    sha256: str
+    """Of the file."""
+    extract: Extractor
+
+
+def load(path: Path) -> Features:
+    """The extractor whose weights a file holds, of safetensors or torch.save; its classifier may be there and is not used.
+
+    Raises `BadInput` for a file that is none, and for weights of another network.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; --features takes the weights of {', '.join(EXTRACTORS)}")
+    tensors = {k: v for k, v in read_tensors(path, COUNTER).items() if not k.startswith("classifier.")}
+    for name, make in EXTRACTORS.items():
+        with torch.device("meta"):
+            needed = shapes(make().maps.state_dict())
+        if shapes(tensors) == needed:
+            extract = make()
+            fit(extract.maps, tensors, path)
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            return Features(path.stem, name, sha256, extract.eval().requires_grad_(False))
+    raise BadInput(f"{path}: its {len(tensors)} weights are of no network known here; --features takes {', '.join(EXTRACTORS)}")

@@ -1,0 +1,129 @@
+"""A benchmark's report: one HTML page, CSV and Markdown. Every number in it is made from the rows, in `results.py`."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from inpaintkit.core.files import write_bytes
+from inpaintkit.evaluate.metrics import REGIONS, Region
+from inpaintkit.evaluate.results import Figure, Line, Results, figure, load, mean, per_picture
+
+HTML, CSV, MARKDOWN = "report.html", "report.csv", "report.md"
+
+
+def write(folder: Path, shown: int = 8) -> list[Path]:
+    """Write the report beside the rows; the files. shown: pictures in a contact sheet, at most. Raises as `load`, and `NotWritable`."""
+    from inpaintkit.evaluate.page import page
+
+    results = load(folder)
+    texts = {HTML: page(results, shown), CSV: table(results), MARKDOWN: markdown(results)}
+    for name, text in texts.items():
+        write_bytes(results.folder / name, text.encode())
+    return [results.folder / name for name in texts]
+
+
+def table(results: Results) -> str:
+    """All rows as CSV."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    names = [f"{region} {metric}" for region in REGIONS for metric in results.metrics]
+    cost = "seam", "changed", "nfe", "nfe_backward", "seconds", "memory"
+    writer.writerow(["cell", "mask", "picture", "seed", "area", *names, *cost, "file", "error"])
+    for row in results.rows:
+        values = [row.value(region, metric) for region in REGIONS for metric in results.metrics]
+        key = [row.cell, row.mask, row.picture, row.seed, row.area]
+        writer.writerow([safe(v) for v in [*key, *values, *(getattr(row, name) for name in cost), row.file, row.error]])
+    return out.getvalue()
+
+
+def safe(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula; numbers stay numbers, what is not there is empty."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def markdown(results: Results) -> str:
+    """The summary for the hole and the whole picture, and a table by mask."""
+    suite = results.about["suite"]
+    text = [f"# {_cell(suite['name'])}", "", f"{facts(results)}.", "", *([_cell(suite["notes"]), ""] if suite["notes"] else [])]
+    for region in ("hole", "whole"):
+        text += [f"## {region}", "", *_table(*summary(results, region)), ""]
+        for metric in results.metrics:
+            text += [f"### {title(results, metric)}, by mask", "", *_table(*by_mask(results, region, metric)), ""]
+    return "\n".join(text)
+
+
+def facts(results: Results) -> str:
+    """n, size, seeds, masks, machine, versions: what a figure has to be read with."""
+    about, suite = results.about, results.about["suite"]
+    versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
+    machine = about.get("machine", {})
+    return (
+        f"{len(results.pictures)} pictures of {suite['images']['size']} px, masks {', '.join(results.masks)}, "
+        f"seeds {', '.join(map(str, suite['seeds']))}; {len(results.rows)} rows, {len(results.rows) - len(results.good)} failed; "
+        f"{', '.join(about['device']) or 'cpu'}, {', '.join(about['dtype']) or 'no network'}, {about['threads']} threads, "
+        f"{machine.get('processor', '')}, {machine.get('date', '')}; {versions}"
+    )
+
+
+def summary(results: Results, region: Region) -> tuple[list[str], list[list[str]]]:
+    """(head, lines) of the table of ways, figures with 95 % intervals over pictures."""
+    head = ["way", "steps", "evaluations", *(title(results, m) for m in results.metrics)]
+    head += ["seam (1 = as in the truth)", "diversity of seeds", "s per sample", "peak MiB", "change outside", "n", "failed"]
+    lines = []
+    for line in (results.line(cell, region) for cell in results.cells):
+        n = max((f.n for f in line.figures.values()), default=0)
+        figures = [shown(line.figures[m]) for m in results.metrics]
+        tail = [number(v) for v in (line.seam, line.diversity, line.seconds, line.memory, line.changed)]
+        lines.append([line.cell["label"], str(line.cell["steps"] or "-"), evaluations(line), *figures, *tail, str(n), str(line.failed)])
+    return head, lines
+
+
+def by_mask(results: Results, region: Region, metric: str) -> tuple[list[str], list[list[str]]]:
+    """(head, lines) of one metric by kind of mask."""
+    area = {mask: mean(row.area for row in results.rows if row.mask == mask) for mask in results.masks}
+    head = ["way", *(f"{mask} ({area[mask]:.0%} hole)" for mask in results.masks)]
+    lines = [
+        [cell["label"], *(shown(figure(per_picture(results.of(cell["label"], m), region, metric).values())) for m in results.masks)]
+        for cell in results.cells
+    ]
+    return head, lines
+
+
+def title(results: Results, metric: str) -> str:
+    about = results.metrics[metric]
+    unit = f" {about['unit']}" if about["unit"] else ""
+    return f"{metric.replace('_', '-').upper()}{unit} {'↑' if about['higher'] else '↓'}"
+
+
+def evaluations(line: Line) -> str:
+    return f"{line.nfe:.0f}" + (f" + {line.nfe_backward:.0f} backward" if line.nfe_backward else "") if not math.isnan(line.nfe) else "-"
+
+
+def shown(figure: Figure) -> str:
+    if math.isnan(figure.mean):
+        return "-"
+    return number(figure.mean) + ("" if math.isnan(figure.low) else f" [{number(figure.low)}, {number(figure.high)}]")
+
+
+def number(value: float) -> str:
+    """Three or four digits."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 1000 or value == 0 else f"{value:.{max(0, 3 - max(1, len(str(int(abs(value))))))}f}"
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    rule = "|---" * len(head) + "|"
+    return [f"| {' | '.join(map(_cell, head))} |", rule, *(f"| {' | '.join(map(_cell, line))} |" for line in lines)]
+
+
+def _cell(text: str) -> str:
+    """Text that neither ends a cell of a Markdown table nor is taken for HTML or a link."""
+    for sign in "\\|<>[]`*_" if not text.startswith(tuple("0123456789")) else "":
+        text = text.replace(sign, f"\\{sign}")
+    return " ".join(text.split())

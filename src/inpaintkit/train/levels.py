@@ -1,0 +1,38 @@
+"""What tasks that train a denoiser have in common about its noise levels: those it starts from, and those it is run at."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from inpaintkit.core.errors import UsageError
+from inpaintkit.core.schedule import NoiseSchedule
+from inpaintkit.core.walk import Walk
+from inpaintkit.methods import named
+from inpaintkit.methods.plain import Plain
+from inpaintkit.models import catalog
+
+SEEN = 20
+"""Moves in which pictures for the log are made."""
+
+
+def shown(schedule: NoiseSchedule) -> Plain:
+    """How pictures for the log are made: in `SEEN` moves, or as many as there are levels."""
+    return Plain(walk=Walk(min(SEEN, schedule.T), "trailing"))
+
+
+def check_default(method: Mapping[str, Any], schedule: NoiseSchedule) -> None:
+    """Raise `UsageError` unless there is such a default method, with these fields, and its walk fits the schedule's levels."""
+    try:
+        named(method).walk.times(schedule)
+    except UsageError as error:
+        raise UsageError(f"task.network.default_method: {error}") from None
+
+
+def check_start(name: str | None, start: catalog.Model, ours: NoiseSchedule) -> None:
+    """Raise `UsageError` unless the model to start from was trained at our noise levels."""
+    theirs = start.schedule
+    if ours.alpha_bar.shape != theirs.alpha_bar.shape or not torch.allclose(ours.alpha_bar, theirs.alpha_bar, rtol=1e-5, atol=1e-9):
+        said = {k: theirs.config.get(k) for k in ("beta_schedule", "num_train_timesteps", "beta_start", "beta_end")}
+        given = ", ".join(f"{k} = {v}" for k, v in said.items() if v is not None)
+        raise UsageError(f"task.schedule: {name} was trained at other noise levels ({given}); give task.schedule and task.T so")

@@ -1,0 +1,213 @@
+"""A report holds nothing but what the rows say, in one page that needs nothing else; the vote counts as it should."""
+
+import base64
+import csv
+import json
+import math
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from evaluate import suite as small
+from inpaintkit.core.errors import BadInput, UsageError
+from inpaintkit.evaluate import report, results, rows, vote
+from inpaintkit.evaluate.charts import Mark, front, lines, scatter
+from inpaintkit.evaluate.metrics import interval
+from inpaintkit.evaluate.run import run
+
+EVIL = "=<script>alert('x')</script>|"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A reported run of a suite with a label that means harm, one of its rows failed."""
+    home = tmp_path_factory.mktemp("suite")
+    methods = [{"name": "plain", "label": label, "fields": {"walk": {"steps": n}}} for n, label in ((1, EVIL), (2, "told"))]
+    run(small.grid(home, methods=methods), home / "out")
+    made = rows.read(home / "out")
+    rows.write(home / "out", [*made[:-1], replace(made[-1], error="it's <b>broken</b>", file="", metrics={})])
+    report.write(home / "out")
+    return home / "out"
+
+
+class _Reader(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.inside = False
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+            self.inside = True
+
+    def handle_endtag(self, tag):
+        self.inside = self.inside and tag not in ("td", "th")
+
+    def handle_data(self, data):
+        if self.inside:
+            self.rows[-1][-1] += data
+
+
+def parsed(path: Path) -> _Reader:
+    reader = _Reader()
+    reader.feed(path.read_text())
+    return reader
+
+
+def test_the_page_needs_nothing_outside_it(folder):
+    page = parsed(folder / report.HTML)
+    sources = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href", "srcset", "data", "action")]
+    assert sources
+    assert all(value.startswith("data:image/png;base64,") for value in sources)
+    assert not [tag for tag, _ in page.tags if tag in ("link", "iframe", "object")]
+    text = (folder / report.HTML).read_text()
+    assert "http" not in text.replace("http://www.w3.org", "")
+    assert "@import" not in text
+
+
+def test_names_are_text_and_never_markup(folder):
+    page = parsed(folder / report.HTML)
+    assert len([tag for tag, _ in page.tags if tag == "script"]) == 1  # the page's own
+    assert not [tag for tag, _ in page.tags if tag == "b"]
+    assert any(EVIL in row[0] for row in page.rows if row)
+
+
+def test_pictures_are_in_the_page_once_and_are_those_of_the_folder(folder):
+    page = parsed(folder / report.HTML)
+    images = [attrs for tag, attrs in page.tags if tag == "img"]
+    inside = {attrs["id"]: base64.b64decode(attrs["src"].split(",")[1]) for attrs in images if "src" in attrs}
+    assert len(set(inside.values())) >= 10
+    assert {attrs["data-like"] for attrs in images if "data-like" in attrs} <= inside.keys()
+    for row in rows.read(folder):
+        if row.error is None:
+            assert (folder / row.file).read_bytes() in inside.values()
+
+
+def test_the_figures_are_those_of_the_rows(folder):
+    mine = [row for row in rows.read(folder) if row.cell == "told" and row.error is None]
+    by_picture = [fmean(row.metrics["hole"]["psnr"] for row in mine if row.picture == name) for name in ("photo-0", "photo-1")]
+    low, high = interval(by_picture)
+    text = f"{fmean(by_picture):.1f}[{low:.1f}, {high:.1f}]"
+    line = next(row for row in parsed(folder / report.HTML).rows if row and row[0].endswith("told") and len(row) > 6)
+    assert line[3] == text
+    assert line[1] == "2"
+    assert line[-2:] == ["2", "1"]  # n, failed
+    assert f"| {text.replace('[', ' [')} |" in (folder / report.MARKDOWN).read_text()
+
+
+def test_a_way_that_failed_is_not_the_best(folder):
+    text = (folder / report.HTML).read_text()
+    told = [part for part in text.split("<tr>") if "</span>told</td>" in part]
+    assert told
+    assert not any("class=best" in part for part in told)
+    assert "class=best" in text
+
+
+def test_no_spreadsheet_takes_a_name_for_a_formula(folder):
+    with open(folder / report.CSV, newline="") as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == len(rows.read(folder))
+    assert not any(value.startswith(("=", "+", "@")) for line in table for value in line.values())
+    assert {line["cell"] for line in table} == {"telea", "told", f"'{EVIL}"}
+    assert [report.safe(v) for v in ("-1+1", "@x", "+1", "\tx")] == ["'-1+1", "'@x", "'+1", "'\tx"]
+    assert [report.safe(v) for v in (-1.5, None, math.nan, "a=b")] == [-1.5, "", "", "a=b"]
+    first = rows.read(folder)[0]
+    assert float(table[0]["hole psnr"]) == first.value("hole", "psnr")
+
+
+def test_wins_are_of_the_same_mask_and_picture(folder):
+    found = results.load(folder)
+    one, other = found.share_won("telea", EVIL), found.share_won(EVIL, "telea")
+    assert one + other == pytest.approx(1)
+    better = [
+        found.of("telea", mask)[i].value("hole", "psnr")
+        > fmean(row.value("hole", "psnr") for row in found.of(EVIL, mask) if row.picture == picture)
+        for mask in found.masks
+        for i, picture in enumerate(found.pictures)
+    ]
+    assert one == pytest.approx(fmean(better))
+
+
+def test_results_that_are_not_whole_are_refused(folder, tmp_path):
+    with pytest.raises(BadInput, match="bench run"):
+        results.load(tmp_path)
+    shutil.copytree(folder, tmp_path / "copy")
+    row = results.load(tmp_path / "copy").good[0]
+    (tmp_path / "copy" / row.file).unlink()
+    with pytest.raises(BadInput, match="is missing; run the suite with --resume"):
+        results.load(tmp_path / "copy")
+    (tmp_path / "copy" / rows.ROWS).write_text("")
+    with pytest.raises(BadInput, match="has no row yet"):
+        results.load(tmp_path / "copy")
+
+
+def test_the_front_holds_what_nothing_cheaper_beats():
+    marks = [Mark(1, 10, 20, "a"), Mark(2, 5, 15, "b"), Mark(3, 7, 14, "c"), Mark(4, 20, 20, "d"), Mark(5, 5, 12, "e")]
+    assert [m.number for m in front(marks, higher=True)] == [2, 1]
+    assert [m.number for m in front(marks, higher=False)] == [5]
+
+
+def test_charts_show_every_point_and_bear_missing_ones():
+    marks = [Mark(1, 0, 20, "<a>", 19, 21), Mark(2, 250, 25, "b"), Mark(3, 10, math.nan, "c")]
+    svg = scatter(marks, "evaluations", "PSNR", True)
+    assert svg.count("<circle") == 2
+    assert "&lt;a&gt;" in svg
+    assert "nan" not in svg
+    assert scatter([], "x", "y", True) == lines([[]], "x", "y")
+    assert lines([[Mark(1, 0.1, 5, "a"), Mark(1, 0.2, 6, "b")], [Mark(2, 0.1, math.nan, "c")]], "x", "y").count("<circle") == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1234.5, "1234"), (123.45, "123"), (12.345, "12.3"), (1.2345, "1.23"), (0.12345, "0.12"), (0, "0")]
+)
+def test_numbers_have_two_or_three_digits(value, text):
+    assert report.number(value) == text
+
+
+def test_the_vote_is_blind_random_by_its_seed_and_complete(folder):
+    found = results.load(folder)
+    data = vote.questions(found, (), 0, 1000)
+    pairs = {(frozenset((t["left"], t["right"])), t["mask"], t["picture"]) for t in data["trials"]}
+    assert len(pairs) == len(data["trials"]) == 12  # three pairs of ways, two masks, two pictures
+    assert {t["left"] < t["right"] for t in data["trials"]} == {True, False}
+    assert vote.questions(found, (), 0, 1000) == data
+    assert vote.questions(found, (), 1, 1000) != data
+    for trial in data["trials"]:
+        row = next(r for r in found.of(data["cells"][trial["left"]], trial["mask"]) if r.picture == trial["picture"])
+        assert base64.b64decode(data["pictures"][trial["left_picture"]].split(",")[1]) == (folder / row.file).read_bytes()
+    assert len(vote.questions(found, ("telea", "told"), 0, 3)["trials"]) == 3
+    with pytest.raises(UsageError, match="there are telea"):
+        vote.questions(found, ("lama",), 0, 3)
+
+
+def test_the_votes_page_holds_the_questions_and_no_markup_of_theirs(folder):
+    page = parsed(vote.write(folder))
+    assert [attrs for tag, attrs in page.tags if tag == "script"] == [{"id": "data", "type": "application/json"}, {}]
+    text = (folder / vote.HTML).read_text()
+    data = json.loads(text.split('type="application/json">')[1].split("</script>")[0])
+    assert EVIL in data["cells"]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run the page's script")
+def test_votes_are_counted_with_wilsons_interval(folder):
+    script = vote.write(folder).read_text().rsplit("<script>", 1)[1].split("</script>")[0]
+    trials = [{"left": 0, "right": 1}, {"left": 1, "right": 0}, {"left": 0, "right": 1}, {"left": 2, "right": 1}]
+    votes = ["left", "left", "skip", "right"]
+    asked = f"[wilson(7, 10), wilson(0, 0), counted({json.dumps(trials)}, {json.dumps(votes)})]"
+    check = f"{script}; console.log(JSON.stringify({asked}))"
+    out = subprocess.run(["node", "-e", check], capture_output=True, text=True, check=True).stdout
+    interval_of, empty, pairs = json.loads(out)
+    # 7 of 10, written out: (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n) with z = 1.96 gives 0.3968 and 0.8922
+    assert interval_of == pytest.approx([0.3968, 0.8922], abs=1e-4)
+    assert empty == [0, 1]
+    assert pairs == {"0|1": {"a": 0, "b": 1, "won": 1, "n": 2}, "1|2": {"a": 1, "b": 2, "won": 1, "n": 1}}
