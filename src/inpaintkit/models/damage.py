@@ -181,7 +181,7 @@ def load(name: str = catalog.DETECTOR) -> Detector:
     """A detector (float32, on the CPU) by its bundled name, folder or hub id. Raises `UsageError` or `BadInput`, one line."""
     folder = catalog.locate(name)
     if not folder.exists():  # a bundled name that is not in this installation
-        how = "train one with `inpaintkit train recipes/damage.toml` and name its folder with --detector"
+        how = "use --how ilvr, or train one with `inpaintkit train recipes/damage.toml` and name its folder with --detector"
         raise BadInput(f"{name}: no detector of damage by this name is installed; {how}")
     if not (folder / CONFIG).is_file():
         raise BadInput(f"{folder}: is no detector of damage, it has no {CONFIG}; name the folder that training one wrote")

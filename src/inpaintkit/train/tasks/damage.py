@@ -88,7 +88,7 @@ class Damage(Task):
     def export(self, folder: Path, networks: Mapping[str, nn.Module], card: str) -> None:
         network = networks["network"]
         assert isinstance(network, DamageNet)
-        detectors.save_folder(folder, network, card)
+        detectors.save_folder(folder, network, card, torch.float32)  # full precision: training may go on from it
 
     def _drawn(self, rng: np.random.Generator) -> str:
         shares = np.array(list(self.kinds.values()))
