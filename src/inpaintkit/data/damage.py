@@ -40,20 +40,35 @@ UNSEEN = ("mosaic", "pasted", "gradient", "ring", "hatching")
 """Held out of training, for measuring only."""
 SEEN = tuple(kind for kind in KINDS if kind not in UNSEEN)
 
-COVERED = 0.1  # a pixel less covered than this, as at the rim of a soft edge, is not called damaged
-VISIBLE = 5 / 127.5  # nor is one around which no value changed by more than this, five steps of 8 bits
+GAP = 3  # pixels; what lies between two damaged pixels nearer than this, as between the specks of a crease, is damaged too
+RIM = 7  # side in pixels of the square whose largest coverage says where a soft edge ends
+VISIBLE = 12 / 127.5  # twelve steps of 8 bits
 
 
 def damage(picture: np.ndarray, hole: np.ndarray, other: np.ndarray, kind: str, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
     """(damaged picture `(3, H, W)` float32, what is damaged `(H, W)` bool) for one of `KINDS`.
 
     hole `(H, W)` bool says where, for the kinds without a shape of their own; other `(3, H, W)` is what is pasted by those
-    that paste. Damaged is what is covered and differs visibly within two pixels: white paint on a white wall is none.
+    that paste. What is damaged: `visible`.
     """
     colors, alpha = KINDS[kind](picture, hole, other, rng)
     changed = np.clip(picture + alpha * (colors - picture), -1, 1).astype(np.float32)
+    return changed, visible(picture, changed, alpha)
+
+
+def visible(picture: np.ndarray, changed: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Where somebody who sees only the changed picture, compressed and grainy, could call it damaged: `(H, W)` bool.
+
+    picture and changed are `(3, H, W)`, alpha `(H, W)` in [0, 1] is how much of each pixel is covered. An edge ends where the
+    coverage has fallen to half of the largest near it: that is where a blurred or reduced edge stands, however faint the
+    damage (a fixed small coverage would add a rim that nobody sees, and whoever fills takes some pixels more anyhow). And some
+    value within two pixels must have changed by more than `VISIBLE`, about what `worn` changes by itself: white paint on a
+    white wall is no damage.
+    """
+    closed = ndimage.grey_closing(alpha, GAP)
     difference = np.abs(changed - picture).max(0)
-    return changed, (alpha > COVERED) & (ndimage.maximum_filter(difference, 5) > VISIBLE)
+    inside = (closed > 0) & (closed >= 0.5 * ndimage.maximum_filter(closed, RIM))
+    return inside & (ndimage.maximum_filter(difference, 5) > VISIBLE)
 
 
 def worn(picture: np.ndarray, rng: Rng) -> np.ndarray:
