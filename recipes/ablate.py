@@ -1,67 +1,115 @@
-"""What each part of a conditional network is worth: its held-out error with that part switched off.
+"""What each part of a network is worth: its held-out figures with that part switched off.
 
     python recipes/ablate.py recipes/grf-32.toml runs/grf-32/model
-    python recipes/ablate.py recipes/control-64.toml runs/control-64/model --set data.root=DATA
+    python recipes/ablate.py recipes/photo-64.toml photo-64 --set data.root=DATA
+    python recipes/ablate.py recipes/gan-64.toml runs/gan-64/model --set data.root=DATA
 
-`loss` is the training loss of items that are told everything, `rmse` the error of x0 from the condition and pure noise where
-nothing is known, in the network's scale; ± is half a 95 % interval of the difference from the whole network, over batches.
+Switched off are: of a control network the features of its encoder at each resolution, and the cross-attention; of a network that
+is told what is known the mask channels and the colours; of a generator the latent z. The figures are those that training
+validates by, lower is better; ± is half a 95 % interval of the difference from the whole network, over batches.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import tyro
+from torch import Tensor, nn
 
 from inpaintkit.core.errors import BadInput
-from inpaintkit.models import control_folders
+from inpaintkit.models import catalog
+from inpaintkit.models.control import ControlNetwork
+from inpaintkit.models.unet import AnyNetwork, Network, channels
 from inpaintkit.train.draws import Draws, stacked
 from inpaintkit.train.recipes import read
-from inpaintkit.train.tasks.control import Control
 
 
 @dataclass(frozen=True)
 class Args:
-    """Print the held-out error without each part of a conditional network."""
+    """Print the held-out figures without each part of a network."""
 
     recipe: tyro.conf.Positional[Path]
     """That the model was trained with: it says what the data are."""
-    model: tyro.conf.Positional[Path]
-    """Model folder."""
+    model: tyro.conf.Positional[str]
+    """Bundled name or folder."""
     set: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KEY=VALUE")] = ()
     """Settings put over the recipe's."""
     batches: int = 16
     items: int = 32
     """In a batch; the same noise, levels and masks for every row."""
+    kind: int = 0
+    """Which of the recipe's kinds of batch."""
+
+
+Without = dict[str, list[str]]
+
+
+def parts(network: AnyNetwork) -> Without:
+    """What can be switched off: name of a row -> parts."""
+    if isinstance(network, ControlNetwork):
+        control = [name for name in network.parts if name.startswith("control.")]
+        return {name: [name] for name in network.parts} | ({"all control": control} if len(control) > 1 else {})
+    told = [part for part in (network.config.condition.order if network.config.condition else ()) if part != "x_t"]
+    every = told + ["z"] * bool(network.config.latent)
+    return {name: [name] for name in every} | ({"mask and colors": told} if told else {})
+
+
+@contextmanager
+def switched_off(network: AnyNetwork, names: list[str]) -> Iterator[None]:
+    if isinstance(network, ControlNetwork):
+        network.without = frozenset(names)
+        yield
+        network.without = frozenset()
+        return
+    handles = [network.unet.register_forward_pre_hook(lambda _, given: (_zeroed(network, names, given[0]), *given[1:]))]
+    if "z" in names and network.mapping is not None:
+        handles.append(network.mapping.register_forward_pre_hook(lambda _, given: (torch.zeros_like(given[0]),)))
+    yield
+    for handle in handles:
+        handle.remove()
+
+
+def _zeroed(network: Network, names: list[str], stack: Tensor) -> Tensor:
+    """The U-Net's input with the channels of some parts at 0."""
+    condition, stack, at = network.config.condition, stack.clone(), 0
+    for part in condition.order if condition else ():
+        width = network.config.patch**2 * (condition.mask_channels if condition and part == "mask" else channels(network))
+        if part in names:
+            stack[:, at : at + width] = 0
+        at += width
+    return stack
 
 
 @torch.no_grad()
 def main(args: Args) -> None:
     recipe = read(args.recipe, args.set)
-    network, _, _ = control_folders.load(args.model)
+    network = catalog.load(args.model).network
     source = recipe.data.open()
-    task = recipe.task.fitted(source.about())
-    if not isinstance(task, Control) or not source.count("validation"):
-        raise BadInput(f"{args.recipe}: is not a recipe of the kind 'control' with held-out data")
+    task: Any = recipe.task.fitted(source.about())
+    if not source.count("validation") or len(task.averaged) != 1:
+        raise BadInput(f"{args.recipe}: holds no data out, or trains several networks")
     draws = Draws(recipe, source, "validation")
-    batches = [stacked([draws.item(1, i * args.items + j, 0) for j in range(args.items)]) for i in range(args.batches)]
+    drawn = [[draws.item(1, i * args.items + j, args.kind) for j in range(args.items)] for i in range(args.batches)]
+    batches = [stacked(items) for items in drawn]
+    networks: dict[str, nn.Module] = {task.averaged[0]: network}
 
-    def figures(without: frozenset[str]) -> np.ndarray:
-        network.without = without
-        return np.array([[float(value) for value in task.validate({"network": network}, batch).values()] for batch in batches])
+    def figures(without: list[str]) -> tuple[list[str], np.ndarray]:
+        with switched_off(network, without):
+            found = [task.validate(networks, batch) for batch in batches]
+        return list(found[0]), np.array([[float(value) for value in row.values()] for row in found])
 
-    whole = figures(frozenset())
-    print(
-        f"{args.model} on {args.batches * args.items} held-out items\n{'without':<12} {'loss':>8} {'change':>18} {'rmse':>8} {'change':>18}"
-    )
-    for part in ("", *network.parts, *(["all control"] if len(network.config.widths) > 1 else [])):
-        every = [name for name in network.parts if name.startswith("control.")]
-        found = figures(frozenset(every if part == "all control" else [part] if part else []))
+    names, whole = figures([])
+    print(f"{args.model} on {args.batches * args.items} held-out items")
+    print(f"{'without':<16}" + "".join(f" {name:>9} {'change':>20}" for name in names))
+    for row, without in ({"(nothing)": []} | parts(network)).items():
+        found = figures(without)[1]
         change, half = (found - whole).mean(0), 1.96 * (found - whole).std(0, ddof=1) / np.sqrt(len(found))
-        columns = [f"{found[:, k].mean():8.4f} {f'{change[k]:+.4f} ± {half[k]:.4f}':>18}" for k in (0, 1)]
-        print(f"{part or '(nothing)':<12} {' '.join(columns)}")
+        columns = [f" {found[:, k].mean():9.5f} {f'{change[k]:+.5f} ± {half[k]:.5f}':>20}" for k in range(len(names))]
+        print(f"{row:<16}" + "".join(columns), flush=True)
 
 
 if __name__ == "__main__":
