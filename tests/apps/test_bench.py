@@ -49,6 +49,44 @@ methods = [{{ name = "plain", fields = {{ walk = {{ steps = 2 }} }} }}]
     assert cli("bench", "vote", out, "--cell", "telea", "--cell", "plain")[:2] == (0, f"{out / 'vote.html'}\n")
 
 
+def test_parts_are_run_each_in_its_folder_and_what_is_missing_stops_nothing(cli, model, tmp_path):
+    (tmp_path / "small.toml").write_text(f"""\
+name = "small"
+models = ["{model}", "{tmp_path / "gone" / "model"}"]
+images = {{}}
+masks = {{ kinds = ["box"] }}
+methods = [{{ name = "plain", fields = {{ walk = {{ steps = 1 }} }} }}]
+""")
+    suite, out = tmp_path / "all.toml", tmp_path / "out"
+    suite.write_text("""\
+name = "all"
+pictures.photos = { size = 32, limit = 1 }
+pictures.faces = { source = "no such.tar" }
+parts = [{ suite = "small.toml", pictures = ["faces", "photos"] }]
+""")
+    code, plan, _ = cli("bench", "run", suite, "-o", out, "--dry-run", "--set", "pictures.photos.limit=2")
+    assert code == 0
+    assert "== small-faces\nleft out: no such.tar: " in plan
+    assert f"missing: {tmp_path / 'gone' / 'model'}: no such model" in plan
+    assert "2 rows to be made" in plan
+    assert not out.exists()
+    code, said, err = cli("bench", "run", suite, "-o", out)
+    assert code == 4
+    assert said == f"{out / 'small-photos'}\n"
+    assert "left out: no such.tar: " in err
+    assert "small-faces was left out (no such.tar: " in err
+    assert err.count(f"missing: {tmp_path / 'gone' / 'model'}: no such model") == 1
+    assert sum(line.startswith("1 of 1: ") for line in err.splitlines()) == 1
+    assert cli("bench", "report", out)[0] == 0
+    assert cli("bench", "run", suite, "-o", out)[0] == 6
+    code, _, err = cli("bench", "run", suite, "-o", out, "--resume", "--part", "small-photos")
+    assert code == 4
+    assert "1 ways were left out for want of a model" in err
+    assert "1 of 1: " not in err
+    assert cli("bench", "run", suite, "-o", out, "--part", "large")[0] == 2
+    assert cli("bench", "run", tmp_path / "small.toml", "--part", "large")[0] == 2
+
+
 def test_a_run_with_failures_ends_with_code_4(cli, tmp_path):
     model = tiny.folder(tmp_path / "untold", tiny.network(condition=None))
     suite = tmp_path / "suite.toml"

@@ -11,11 +11,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from evaluate import suite as small
 from inpaintkit.core.errors import BadInput, UsageError
-from inpaintkit.evaluate import report, results, rows, vote
+from inpaintkit.evaluate import distances, extractors, index, parts, report, results, rows, sets, vote
 from inpaintkit.evaluate.charts import Mark, front, lines, scatter
 from inpaintkit.evaluate.metrics import interval
 from inpaintkit.evaluate.run import run
@@ -91,6 +94,59 @@ def test_pictures_are_in_the_page_once_and_are_those_of_the_folder(folder):
     for row in rows.read(folder):
         if row.error is None:
             assert (folder / row.file).read_bytes() in inside.values()
+
+
+def test_ways_from_noise_are_shown_with_their_levels(folder):
+    text = (folder / report.HTML).read_text().split("From noise to picture")[1]
+    kept = [row for row in rows.read(folder) if row.strip]
+    assert len(kept) == 4  # two ways with a network, two masks
+    for row in kept:
+        assert base64.b64encode((folder / row.strip).read_bytes()).decode() in text
+        assert f"{row.mask}, {row.picture}: noise levels {', '.join(map(str, row.levels))}" in text
+
+
+def test_a_run_of_parts_has_a_page_that_leads_to_them(folder, tmp_path):
+    (tmp_path / parts.LIST).write_text(json.dumps({"name": "all <b>", "notes": "why", "parts": ["one", "two"]}))
+    shutil.copytree(folder, tmp_path / "one")
+    files = index.write(tmp_path)
+    assert {path.relative_to(tmp_path).as_posix() for path in files} == {
+        *("report.html", "report.md", "one/report.html", "one/report.csv", "one/report.md")
+    }
+    page = parsed(tmp_path / report.HTML)
+    assert [attrs["href"] for tag, attrs in page.tags if tag == "a"] == ["one/report.html"]
+    assert not [tag for tag, _ in page.tags if tag == "b"]
+    assert next(row for row in page.rows if row and row[0].endswith("told"))[1] == "2"
+    assert "not run yet" in (tmp_path / report.HTML).read_text()
+    text = (tmp_path / report.MARKDOWN).read_text()
+    assert text.startswith("# all \\<b\\>\n\nwhy\n")
+    assert "\n## small\n" in text
+    assert "\n### hole\n" in text
+    shutil.rmtree(tmp_path / "one")
+    with pytest.raises(BadInput, match="none of its parts has a row yet"):
+        index.write(tmp_path)
+
+
+def test_sets_are_compared_on_the_features_a_suite_names(tmp_path):
+    save_file(dict(extractors.EXTRACTORS["squeezenet1_1"]().maps.state_dict()), tmp_path / "mine.safetensors")
+    small.pictures(tmp_path / "photos", 4)
+    run(small.grid(tmp_path, features=[str(tmp_path / "mine.safetensors")], fillers=[], masks={"kinds": ["box"]}), tmp_path / "out")
+    found = results.load(tmp_path / "out")
+    extract = extractors.load(tmp_path / "mine.safetensors").extract
+    first = [row for row in found.good if row.seed == 0]
+    real, fake = [], []
+    with torch.no_grad():
+        for row in first:
+            for features, file in ((real, f"truth/{row.picture}.png"), (fake, row.file)):
+                values = torch.from_numpy(found.array(file).astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+                features.append(extract(values)[1][0].double().numpy())
+    figure = distances.kernels(found)["mine"]["told", "box"]
+    assert (figure.mean, figure.low, figure.high) == pytest.approx(sets.kernel(np.array(real), np.array(fake)))
+    assert figure.n == 4
+    report.write(tmp_path / "out")
+    assert "kernel[mine]" in (tmp_path / "out" / report.HTML).read_text()
+    assert "kernel" in (tmp_path / "out" / report.MARKDOWN).read_text()
+    (tmp_path / "mine.safetensors").unlink()
+    assert distances.kernels(found) == {}
 
 
 def test_the_figures_are_those_of_the_rows(folder):

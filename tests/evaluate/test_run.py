@@ -6,15 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import tiny
 from evaluate import suite as small
 from inpaintkit.core.errors import BadInput, NotWritable
-from inpaintkit.evaluate import rows
-from inpaintkit.evaluate.grid import expected_minutes, fingerprint
+from inpaintkit.core.locks import taken
+from inpaintkit.data.datasets import load
+from inpaintkit.evaluate import extractors, rows
+from inpaintkit.evaluate.features import differences, distance
+from inpaintkit.evaluate.grid import expected_minutes
+from inpaintkit.evaluate.inputs import fingerprint, read_pictures, squares
 from inpaintkit.evaluate.metrics import METRICS
 from inpaintkit.evaluate.run import remaining, run
+from inpaintkit.evaluate.suites import Images, slug
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -166,6 +173,90 @@ def test_expected_minutes_are_evaluations_times_the_measured_call(home, whole):
     grid = small.grid(home)
     ticks = iter([0.0, 99.0, 100.0, 103.0])  # the second call took three seconds
     assert expected_minutes(grid, grid.jobs(), lambda: next(ticks)) == pytest.approx(sum(row.nfe for row in rows.read(whole)) * 3 / 60)
+
+
+def test_the_way_of_the_first_picture_is_kept_with_its_levels(home, whole):
+    grid = small.grid(home)
+    first = next(iter(grid.pictures))
+    kept = [row for row in rows.read(whole) if row.strip]
+    assert {(row.cell, row.mask, row.picture, row.seed) for row in kept} == {("told", mask, first, 0) for mask in ("box", "right-half")}
+    for row in kept:
+        strip = np.asarray(Image.open(whole / row.strip))
+        assert strip.shape == (64, 32 * len(row.levels), 3)  # the state above the estimate, 32 px each
+        assert len(row.levels) == row.nfe  # as few moves as these are all shown
+        assert row.levels[-1] == 0
+        hole = np.asarray(Image.open(whole / f"masks/{row.mask}/{row.picture}.png")) > 0
+        last, made = strip[:32, -32:], np.asarray(Image.open(whole / row.file))
+        shown = np.abs(last.astype(int) - made)[hole].mean()
+        assert shown < 40  # but for the seam the last state is the result; other pictures are 85 away
+        assert np.abs(strip[:32, :32].astype(int) - made)[hole].mean() > shown or len(row.levels) == 1
+
+
+def test_strips_can_be_left_out(home, tmp_path):
+    run(small.grid(home, strips=0, seeds=[0]), tmp_path / "out")
+    assert not (tmp_path / "out" / "strips").exists()
+    assert not any(row.strip or row.levels for row in rows.read(tmp_path / "out"))
+
+
+def test_a_model_that_was_missing_is_run_when_it_is_there(home, tmp_path):
+    ways = [{"name": "plain", "fields": {"walk": {"steps": 1}}}]
+    later = tmp_path / "later"
+    settings = {"models": [str(home / "tiny"), str(later)], "methods": ways, "fillers": [], "seeds": [0], "masks": {"kinds": ["box"]}}
+    assert run(small.grid(home, **settings), tmp_path / "out").done == 2
+    tiny.folder(later, tiny.network(seed=1))
+    outcome = run(small.grid(home, **settings), tmp_path / "out", resume=True)
+    assert (outcome.done, outcome.kept, outcome.failed) == (2, 2, 0)
+    assert len(rows.about(tmp_path / "out")["cells"]) == 2
+    tiny.folder(tmp_path / "other", tiny.network(seed=2))
+    (later / "unet").rename(later / "was")
+    (tmp_path / "other" / "unet").rename(later / "unet")
+    with pytest.raises(BadInput, match=r"another suite or version \(models\."):
+        run(small.grid(home, **settings), tmp_path / "out", resume=True)
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(home, tmp_path):
+    held = taken(tmp_path / "out", "")
+    with pytest.raises(NotWritable, match="another process runs a suite there"):
+        run(small.grid(home), tmp_path / "out")
+    held.release()
+    assert run(small.grid(home, seeds=[0]), tmp_path / "out").failed == 0
+
+
+def test_features_measure_a_distance_under_the_files_name(home, tmp_path):
+    extractor = extractors.EXTRACTORS["squeezenet1_1"]()
+    save_file(dict(extractor.maps.state_dict()), tmp_path / "mine.safetensors")
+    grid = small.grid(home, features=[str(tmp_path / "mine.safetensors")], seeds=[0], masks={"kinds": ["box"]})
+    assert list(grid.metrics) == ["psnr", "mae", "ssim", "perceptual[mine]"]
+    run(grid, tmp_path / "out")
+    row = rows.read(tmp_path / "out")[0]
+    pair = (np.asarray(Image.open(tmp_path / "out" / file)) for file in (row.file, f"truth/{row.picture}.png"))
+    one, other = (torch.from_numpy(x.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None] for x in pair)
+    loaded = extractors.load(tmp_path / "mine.safetensors").extract
+    with torch.no_grad():
+        expected = float(distance(differences(loaded(one)[0], loaded(other)[0])))
+    assert row.value("whole", "perceptual[mine]") == pytest.approx(expected, rel=1e-4)
+    assert expected > 0
+
+
+def test_crops_lie_side_by_side_and_cover_no_pixel_twice():
+    image = np.arange(40 * 60 * 3).reshape(40, 60, 3).astype(np.uint16)
+    parts = [image[:20, :20], image[:20, 20:40], image[:20, 40:], image[20:, :20], image[20:, 20:40], image[20:, 40:]]
+    cut = squares((image % 251).astype(np.uint8), 20, 6)
+    assert all((one == part % 251).all() for one, part in zip(cut, parts, strict=True))
+    (middle,) = squares((image % 251).astype(np.uint8), 40)
+    assert (middle == image[:, 10:50] % 251).all()
+
+
+def test_held_out_pictures_are_those_that_training_holds_out(tmp_path):
+    small.pictures(tmp_path / "many", 40)
+    every = load([(tmp_path / "many",)], {})
+    expected = {slug(Path(name).stem) for name in every.split()["test"].names}
+    found = read_pictures(Images(str(tmp_path / "many"), 32, split="test"))
+    assert 0 < len(expected) < 40
+    assert set(found) == expected
+    few = read_pictures(Images(str(tmp_path / "many"), 32, limit=2, split="test"))
+    assert len(few) == 2
+    assert set(few) < expected
 
 
 def test_numbers_that_json_lacks_come_back(whole, tmp_path):

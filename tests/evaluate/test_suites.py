@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from inpaintkit.core.errors import BadInput, UsageError
-from inpaintkit.evaluate import suites
-from inpaintkit.methods import METHODS
+from inpaintkit.core.walk import Walk
+from inpaintkit.evaluate import parts, suites
+from inpaintkit.methods import ILVR, METHODS
 
-QUICK = Path(__file__).parents[2] / "suites" / "quick.toml"
+SUITES = Path(__file__).parents[2] / "suites"
+QUICK = SUITES / "quick.toml"
 TEXT = """\
 name = "mine"
 metrics = ["psnr"]
@@ -75,3 +77,108 @@ def test_the_quick_suite_can_be_read():
     suite = suites.read(QUICK)
     assert suite.images.source == suites.SKIMAGE
     assert len(suites.cells(suite)) == len(suite.fillers) + len(suite.methods)
+
+
+def test_options_of_a_way_are_put_over_those_of_the_suite(tmp_path):
+    text = (
+        TEXT.replace('fillers = ["telea"]', "options = { reach = 100, feather = 0 }") + "options = { feather = 3, tell_network = true }\n"
+    )
+    (cell,) = suites.cells(suites.read(written(tmp_path, text)))
+    assert (cell.options.reach, cell.options.feather, cell.options.tell_network) == (100, 3, True)
+    path = written(tmp_path, text.replace("feather = 3", "fether = 3"))
+    with pytest.raises(UsageError, match=r"line \d+: methods.0.options = .*did you mean 'feather'"):
+        suites.read(path)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ('task.kind = "onoin"', "task.kind = 'onoin'"),
+        ('task = { kind = "onion", rin = 3 }', "did you mean 'methods.0.task.ring'?"),
+        ('task = { kind = "onion", ring = 0 }', "methods.0.task.ring = 0"),
+    ],
+)
+def test_a_slip_in_a_task_is_named(tmp_path, more, says):
+    with pytest.raises(UsageError) as refusal:
+        suites.read(written(tmp_path, TEXT + more + "\n"))
+    assert says in str(refusal.value)
+
+
+def test_a_way_may_have_models_of_its_own_and_the_default_method(tmp_path):
+    text = TEXT + '\n[[methods]]\nlabel = "its own"\nmodels = ["a/b/c"]\n'
+    cells = suites.cells(suites.read(written(tmp_path, text)))
+    assert [(cell.label, cell.model, cell.method is None) for cell in cells[1:]] == [
+        ("repaint", "photo-64", False),
+        ("its own", "a/b/c", True),
+    ]
+    with pytest.raises(UsageError, match="name the method whose fields they are"):
+        suites.read(written(tmp_path, text + "fields.eta = 1.0\n"))
+
+
+def test_settings_are_put_over_the_file(tmp_path):
+    suite = suites.read(written(tmp_path, TEXT), ["images.limit=3", 'metrics=["ssim"]'])
+    assert (suite.images.limit, suite.metrics) == (3, ("ssim",))
+    with pytest.raises(UsageError, match=r"^--set metrics=.* no such metric"):
+        suites.read(written(tmp_path, TEXT), ['metrics=["x"]'])
+
+
+def test_every_suite_here_can_be_read_and_holds_what_its_names_promise():
+    single = [path for path in sorted(SUITES.rglob("*.toml")) if not parts.is_collection(path)]
+    assert len(single) >= 17
+    for path in single:
+        suite = suites.read(path)
+        assert suite.name == path.stem
+        assert suites.cells(suite)
+    collection, found = parts.read(SUITES / "documents.toml")
+    named = {Path(entry.suite).name for entry in collection.parts}
+    assert named == {path.name for path in (SUITES / "documents").glob("*.toml")}
+    for part in found:
+        assert part.suite.images == collection.pictures[part.name.rpartition("-")[2]]
+    ways = {cell.label: cell for part in found for cell in suites.cells(part.suite)}
+    assert ways["test 6: N 1, 100 steps, range_t 100"].method == ILVR(factor=1, range_t=100, walk=Walk(100))
+    assert ways["repaint, 2410 evaluations"].method == METHODS["repaint"]
+    assert [ways[f"n = {n}"].method.walk.jump_n_sample for n in range(1, 11)] == list(range(1, 11))
+
+
+COLLECTION = """\
+name = "all"
+pictures.one = { size = 32, limit = 1 }
+pictures.two = { size = 48, limit = 2 }
+common.seeds = [4]
+
+[[parts]]
+suite = "suite.toml"
+pictures = ["one", "two"]
+"""
+
+
+def collected(tmp_path: Path, text: str = COLLECTION) -> Path:
+    written(tmp_path, TEXT)
+    path = tmp_path / "all.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_collection_runs_each_suite_on_each_of_its_pictures(tmp_path):
+    path = collected(tmp_path)
+    assert parts.is_collection(path)
+    assert not parts.is_collection(QUICK)
+    _, found = parts.read(path, ["pictures.two.limit=5", 'common.metrics=["mae"]'])
+    assert [(p.name, p.suite.name, p.suite.images.size, p.suite.images.limit) for p in found] == [
+        ("suite-one", "suite-one", 32, 1),
+        ("suite-two", "suite-two", 48, 5),
+    ]
+    assert {(p.suite.seeds, p.suite.metrics) for p in found} == {((4,), ("mae",))}
+    assert [p.name for p in parts.chosen(found, ["suite-two"])] == ["suite-two"]
+    assert parts.chosen(found, ["suite"]) == parts.chosen(found, []) == found
+    with pytest.raises(UsageError, match="--part none: no such part; there are suite-one, suite-two"):
+        parts.chosen(found, ["none"])
+
+
+def test_what_is_wrong_with_a_collection_is_said(tmp_path):
+    with pytest.raises(UsageError, match="no such pictures; there are one, two"):
+        parts.read(collected(tmp_path, COLLECTION.replace('["one", "two"]', '["three"]')))
+    with pytest.raises(BadInput, match="name a suite file"):
+        parts.read(collected(tmp_path, COLLECTION.replace('"suite.toml"', '"other.toml"')))
+    with pytest.raises(UsageError, match=r"did you mean 'parts\.0\.suite'"):
+        parts.read(collected(tmp_path, COLLECTION.replace("suite =", "suit =")))

@@ -28,6 +28,11 @@ def color(number: int) -> str:
     return f"var(--c{(number - 1) % COLORS})"
 
 
+def dot(number: int) -> str:
+    """A way's number in its colour, for text and tables."""
+    return f'<span class="dot" style="background: {color(number)}">{number}</span>'
+
+
 def front(marks: Sequence[Mark], higher: bool) -> list[Mark]:
     """The marks that no other one beats at the same or less x (Pareto front), by rising x."""
     best: list[Mark] = []

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from inpaintkit.core.files import write_bytes
+from inpaintkit.evaluate.distances import kernels
 from inpaintkit.evaluate.metrics import REGIONS, Region
 from inpaintkit.evaluate.results import Figure, Line, Results, figure, load, mean, per_picture
 
+SETS = "Distance of the sets, kernel[{name}] ↓"
+"""As KID, but of other features than Inception's; unbiased at any number of pictures."""
 HTML, CSV, MARKDOWN = "report.html", "report.csv", "report.md"
 
 
@@ -49,11 +52,13 @@ def safe(value: Any) -> Any:
 def markdown(results: Results) -> str:
     """The summary for the hole and the whole picture, and a table by mask."""
     suite = results.about["suite"]
-    text = [f"# {_cell(suite['name'])}", "", f"{facts(results)}.", "", *([_cell(suite["notes"]), ""] if suite["notes"] else [])]
+    text = [f"# {cell(suite['name'])}", "", f"{facts(results)}.", "", *([cell(suite["notes"]), ""] if suite["notes"] else [])]
     for region in ("hole", "whole"):
         text += [f"## {region}", "", *_table(*summary(results, region)), ""]
         for metric in results.metrics:
             text += [f"### {title(results, metric)}, by mask", "", *_table(*by_mask(results, region, metric)), ""]
+    for name, (head, lines) in set_tables(results).items():
+        text += [f"## {cell(SETS.format(name=name))}", "", *_table(head, lines), ""]
     return "\n".join(text)
 
 
@@ -63,11 +68,17 @@ def facts(results: Results) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
     machine = about.get("machine", {})
     return (
-        f"{len(results.pictures)} pictures of {suite['images']['size']} px, masks {', '.join(results.masks)}, "
+        f"{len(results.pictures)} {counted(suite['images'])} of {suite['images']['size']} px, masks {', '.join(results.masks)}, "
         f"seeds {', '.join(map(str, suite['seeds']))}; {len(results.rows)} rows, {len(results.rows) - len(results.good)} failed; "
         f"{', '.join(about['device']) or 'cpu'}, {', '.join(about['dtype']) or 'no network'}, {about['threads']} threads, "
         f"{machine.get('processor', '')}, {machine.get('date', '')}; {versions}"
     )
+
+
+def counted(images: dict[str, Any]) -> str:
+    """What the pictures are."""
+    each = images.get("crops", 1)
+    return "pictures" if each == 1 else f"crops ({each} of each picture, which resemble each other: intervals are too narrow)"
 
 
 def summary(results: Results, region: Region) -> tuple[list[str], list[list[str]]]:
@@ -94,10 +105,22 @@ def by_mask(results: Results, region: Region, metric: str) -> tuple[list[str], l
     return head, lines
 
 
+def set_tables(results: Results) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """Extractor -> (head, lines): distance of each way's pictures from the truths, as sets."""
+    return {
+        name: (
+            ["way", *results.masks],
+            [[cell["label"], *(shown(found[cell["label"], mask]) for mask in results.masks)] for cell in results.cells],
+        )
+        for name, found in kernels(results).items()
+    }
+
+
 def title(results: Results, metric: str) -> str:
     about = results.metrics[metric]
     unit = f" {about['unit']}" if about["unit"] else ""
-    return f"{metric.replace('_', '-').upper()}{unit} {'↑' if about['higher'] else '↓'}"
+    name = metric if "[" in metric else metric.replace("_", "-").upper()  # what stands in brackets is a file's name
+    return f"{name}{unit} {'↑' if about['higher'] else '↓'}"
 
 
 def evaluations(line: Line) -> str:
@@ -119,10 +142,10 @@ def number(value: float) -> str:
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
     rule = "|---" * len(head) + "|"
-    return [f"| {' | '.join(map(_cell, head))} |", rule, *(f"| {' | '.join(map(_cell, line))} |" for line in lines)]
+    return [f"| {' | '.join(map(cell, head))} |", rule, *(f"| {' | '.join(map(cell, line))} |" for line in lines)]
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text that neither ends a cell of a Markdown table nor is taken for HTML or a link."""
     for sign in "\\|<>[]`*_" if not text.startswith(tuple("0123456789")) else "":
         text = text.replace(sign, f"\\{sign}")

@@ -3,6 +3,8 @@
 DIR/suite.json                              the suite, what it was run with, and its cells
 DIR/rows.jsonl                              one row for each cell, mask, picture and seed
 DIR/pictures/CELL/MASK/PICTURE-SEED.png     results; DIR/truth/PICTURE.png, DIR/masks/MASK/PICTURE.png: what they were made from
+DIR/strips/CELL/MASK/PICTURE.png            moments of a result's way: the noisy picture above, the estimate of the clean one below
+DIR/.lock                                   held while a process runs the suite there
 """
 
 import json
@@ -47,6 +49,10 @@ class Row:
     memory: float | None = None
     """Peak of the process, or on the device, in MiB; None where the system does not tell."""
     versions: dict[str, str] = field(default_factory=dict)
+    strip: str = ""
+    """The strip's file, relative to the folder; empty where none was kept."""
+    levels: tuple[int, ...] = ()
+    """Noise levels reached at the strip's moments."""
     error: str | None = None
 
     @property
@@ -149,6 +155,7 @@ def _row(values: dict[str, Any]) -> Row:
     for name in ("seam", "changed", "seconds"):
         kept[name] = _number(kept.get(name))
     kept["metrics"] = {region: {k: _number(v) for k, v in of.items()} for region, of in kept.get("metrics", {}).items()}
+    kept["levels"] = tuple(kept.get("levels", ()))
     return Row(**kept)
 
 

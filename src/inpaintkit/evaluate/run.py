@@ -16,21 +16,25 @@ import torch
 
 from inpaintkit.core.errors import BadInput, Cancelled, InpaintError, NotWritable, Terminated
 from inpaintkit.core.files import write_bytes
+from inpaintkit.core.locks import LOCK, taken
 from inpaintkit.core.settings import dumped
 from inpaintkit.data.images import encode_png, from_array
 from inpaintkit.evaluate import rows
-from inpaintkit.evaluate.grid import Grid, Job, fingerprint
+from inpaintkit.evaluate.grid import Grid, Job
+from inpaintkit.evaluate.inputs import fingerprint
 from inpaintkit.evaluate.metrics import REGIONS, changed, seam, within
 from inpaintkit.evaluate.rows import Row
-from inpaintkit.methods.ilvr import ILVR
+from inpaintkit.evaluate.strips import Strip
+from inpaintkit.evaluate.suites import Cell
+from inpaintkit.evaluate.tasks import GREY
 from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.pipeline.fillers import named
 
 VERSIONS = ("inpaintkit", "torch", "numpy", "pillow", "diffusers", "scipy", "scikit-image")
-GREY = 127
-"""What the filler finds in the hole: never the truth."""
-LENIENT = ("machine",)
-"""What of suite.json may differ when a run is resumed."""
+LENIENT = ("machine", "cells", "missing")
+"""What of suite.json may differ when a run is resumed; the cells follow from the suite and from which models are there."""
+GROWING = ("models", "others", "device", "dtype")
+"""What may have more when a run is resumed, for a model that was missing may be there now, but nothing else."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Made:
     nfe: int = 0
     nfe_backward: int = 0
     memory: float | None = None
+    strip: Strip | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ def describe(grid: Grid) -> dict[str, Any]:
         "suite": dumped(grid.suite),
         "versions": versions(),
         "models": {name: pipe.model.sha256 for name, pipe in grid.models.items()},
+        "others": {name: getattr(other, "model", other).sha256 for name, other in grid.others.items()},
+        "missing": grid.missing,
         "pictures": fingerprint(grid.pictures),
         "masks": fingerprint(grid.holes),
         "device": sorted({str(pipe.device) for pipe in pipes}),
@@ -96,16 +103,23 @@ def run(grid: Grid, out: Path, resume: bool = False, tell: Callable[[int, int, R
     tell(done, total, row) is called after every row. Raises `NotWritable` when `out` holds results and `resume` was not asked
     for, `BadInput` when they are of another suite or version; what fails inside a row becomes that row's `error`.
     """
-    began(grid, out, resume)
-    todo, kept = remaining(grid, out)
-    rows.write(out, kept)
-    failed = 0
-    for number, job in enumerate(todo, len(kept) + 1):
-        row = _row(grid, job, out)
-        rows.append(out, row)
-        failed += row.error is not None
-        tell(number, len(todo) + len(kept), row)
-    return Outcome(len(todo), len(kept), failed)
+    busy = "another process runs a suite there; wait for it, or name another folder"
+    if out.exists() and not (out / rows.SUITE).exists() and (not out.is_dir() or any(path.name != LOCK for path in out.iterdir())):
+        raise NotWritable(f"{out}: is not an empty folder; name a new one")
+    lock = taken(out, busy)
+    try:
+        began(grid, out, resume)
+        todo, kept = remaining(grid, out)
+        rows.write(out, kept)
+        failed = 0
+        for number, job in enumerate(todo, len(kept) + 1):
+            row = _row(grid, job, out)
+            rows.append(out, row)
+            failed += row.error is not None
+            tell(number, len(todo) + len(kept), row)
+        return Outcome(len(todo), len(kept), failed)
+    finally:
+        lock.release()
 
 
 def began(grid: Grid, out: Path, resume: bool) -> None:
@@ -115,13 +129,12 @@ def began(grid: Grid, out: Path, resume: bool) -> None:
         if not resume:
             raise NotWritable(f"{out}: holds results already; pass --resume to go on with them, or name another folder")
         there = rows.about(out)
-        one, two = ({k: v for k, v in about.items() if k not in LENIENT} for about in (there, json.loads(rows.dumps(now))))
-        other = rows.difference(one, two)
+        one, two = ({k: v for k, v in about.items() if k not in (*LENIENT, *GROWING)} for about in (there, json.loads(rows.dumps(now))))
+        other = rows.difference(one, two) or _lost(there, now)
         if other:
             raise BadInput(f"{out}: holds results of another suite or version ({other}); name another folder")
+        write_bytes(out / rows.SUITE, rows.dumps(now))  # models that were missing may be there now
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise NotWritable(f"{out}: is not an empty folder; name a new one")
     try:
         for name, picture in grid.pictures.items():
             _write(out / "truth" / f"{name}.png", encode_png(picture))
@@ -132,6 +145,17 @@ def began(grid: Grid, out: Path, resume: bool) -> None:
     write_bytes(out / rows.SUITE, rows.dumps(now))
 
 
+def _lost(there: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """The first of what may grow that is another one, or gone."""
+    for key in GROWING:
+        before, after = there.get(key, {}), now[key]
+        if isinstance(before, list):
+            before, after = (dict.fromkeys(names, True) for names in (before, after))
+        if found := rows.difference(before, {name: after.get(name) for name in before}, key):
+            return found
+    return None
+
+
 def _row(grid: Grid, job: Job, out: Path) -> Row:
     truth, hole = grid.pictures[job.picture], grid.holes[job.mask, job.picture]
     row = Row(job.cell.label, job.mask, job.picture, job.seed, float(hole.mean()), versions=versions())
@@ -140,35 +164,43 @@ def _row(grid: Grid, job: Job, out: Path) -> Row:
         file = Path("pictures") / job.cell.folder / job.mask / f"{job.picture}-{0 if job.seed is None else job.seed}.png"
         _write(out / file, encode_png(made.pixels))
         measured = measure(grid, made.pixels, truth, hole)
+        way: dict[str, Any] = {}
+        if made.strip is not None and made.strip.levels:
+            strip = Path("strips") / job.cell.folder / job.mask / f"{job.picture}.png"
+            _write(out / strip, encode_png(made.strip.picture()))
+            way = {"strip": strip.as_posix(), "levels": tuple(made.strip.levels)}
     except (Cancelled, Terminated, NotWritable):
         raise
     except Exception as error:  # whatever it is, the other rows are wanted
         text = str(error) if isinstance(error, InpaintError) else f"{type(error).__name__}: {error}"
         return replace(row, error=" ".join(text.split())[:300])
     cost: dict[str, Any] = {"nfe": made.nfe, "nfe_backward": made.nfe_backward, "seconds": made.seconds, "memory": made.memory}
-    return replace(row, file=file.as_posix(), **measured, **cost)
+    return replace(row, file=file.as_posix(), **measured, **cost, **way)
 
 
 def filled(grid: Grid, job: Job, truth: np.ndarray, hole: np.ndarray) -> Made:
     """The picture with its hole filled; what fills never sees the truth."""
-    given = np.where(hole[:, :, None], np.uint8(GREY), truth)
     cell = job.cell
     if cell.model is None:
-        assert cell.filler is not None
-        clock = time.perf_counter()
-        values = named(cell.filler)(given.astype(np.float32) / np.float32(255), hole)
-        seconds = time.perf_counter() - clock
-        if not np.isfinite(values[hole]).all():
-            raise BadInput(f"{cell.filler}: gave values that are not finite")
-        pixels = np.where(hole[:, :, None], (values.clip(0, 1) * 255).round().astype(np.uint8), truth)
-        return Made(pixels, round(seconds, 4))
-    assert job.seed is not None
+        return _classical(cell, truth, hole)
     pipe = grid.models[cell.model]
-    if hole.all() and isinstance(pipe.method(cell.method), ILVR):
-        given = truth  # a reference to resemble, not a hole to fill
+    first = job.seed == grid.suite.seeds[0] and job.picture in list(grid.pictures)[: grid.suite.strips]
+    strip = Strip((truth.shape[1], truth.shape[0])) if first else None
     _forget_peak(pipe)
-    (result, *_), record = pipe.fill(from_array(given, job.picture), hole, cell.method, job.seed, options=cell.options)
-    return Made(result.pixels, record["seconds"], record["nfe"], record["nfe_backward"], _peak(pipe))
+    result, record = cell.task.fill(replace(grid.given(job), on_step=strip))
+    return Made(result.pixels, record["seconds"], record["nfe"], record.get("nfe_backward", 0), _peak(pipe), strip)
+
+
+def _classical(cell: Cell, truth: np.ndarray, hole: np.ndarray) -> Made:
+    assert cell.filler is not None
+    given = np.where(hole[:, :, None], np.uint8(GREY), truth)
+    clock = time.perf_counter()
+    values = named(cell.filler)(given.astype(np.float32) / np.float32(255), hole)
+    seconds = time.perf_counter() - clock
+    if not np.isfinite(values[hole]).all():
+        raise BadInput(f"{cell.filler}: gave values that are not finite")
+    pixels = np.where(hole[:, :, None], (values.clip(0, 1) * 255).round().astype(np.uint8), truth)
+    return Made(pixels, round(seconds, 4))
 
 
 def measure(grid: Grid, pixels: np.ndarray, truth: np.ndarray, hole: np.ndarray) -> dict[str, Any]:

@@ -1,15 +1,15 @@
 """A benchmark suite: a checked dataclass read from TOML, and the cells of its grid.
 
-A cell is one way to fill: a model with a method and its options, or a classical filler. Other tasks (upscaling, blind
-repair, rings) would be further kinds of cell: `cells` makes them, `run.opened` says how each fills.
+A cell is one way to fill: a model with a method, its options and a task (`tasks.py`), or a classical filler.
 """
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -17,15 +17,17 @@ from inpaintkit.core import toml
 from inpaintkit.core.errors import UsageError
 from inpaintkit.core.sampler import Method
 from inpaintkit.core.settings import Settings, checked, dumped
-from inpaintkit.data.masks import check_kind
 from inpaintkit.evaluate.features import BACKBONES
+from inpaintkit.evaluate.frozen import kinds
 from inpaintkit.evaluate.metrics import METRICS
+from inpaintkit.evaluate.tasks import FILL, AnyTask, Task
 from inpaintkit.methods import METHODS
 from inpaintkit.models.catalog import DEFAULT
 from inpaintkit.pipeline.fillers import named
 from inpaintkit.pipeline.job import Options
 
 SKIMAGE = "skimage"
+DEFAULT_METHOD = "default"
 PLAINLY = Options()
 PERCEPTUAL = tuple(f"lpips_{name}" for name in BACKBONES)
 """Metrics whose networks need weights that are got separately."""
@@ -33,13 +35,17 @@ PERCEPTUAL = tuple(f"lpips_{name}" for name in BACKBONES)
 
 @dataclass(frozen=True)
 class Images(Settings):
-    """The pictures, each cut to its central square and reduced to `size` px."""
+    """The pictures, each cut to squares that are reduced to `size` px."""
 
     source: str = SKIMAGE
     """A folder or a tar; skimage: the colour photos that come with scikit-image."""
     size: Annotated[int, Field(ge=16, le=4096)] = 64
     limit: Annotated[int, Field(ge=1)] | None = None
     """At most so many, spread evenly."""
+    crops: Annotated[int, Field(ge=1, le=64)] = 1
+    """Squares cut from each picture, side by side: 1 = the middle one. Those of one picture resemble each other."""
+    split: Literal["train", "validation", "test"] | None = None
+    """Only those that training with the shares 0.75, 0.15, 0.10 takes for this; they are told by their content."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Masks(Settings):
     """Where the holes are; every picture gets one of each kind and one of each folder."""
 
     kinds: tuple[str, ...] = ()
-    """Drawn for each picture from the seed and the picture's name."""
+    """Drawn for each picture from the seed and the picture's name; kinds and families as `inpaintkit mask set` has them."""
     folders: tuple[str, ...] = ()
     """Folders that hold a mask for every picture, of `size` and under its name (.png), white = hole."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -57,17 +63,25 @@ class Masks(Settings):
 class Sampling(Settings):
     """A method as a row of the table."""
 
-    name: str
-    """As `inpaintkit methods list` shows it."""
+    name: str = DEFAULT_METHOD
+    """As `inpaintkit methods list` shows it; default: the model's, or the task's."""
     label: str | None = None
     """What the tables call it; the name unless given."""
     fields: dict[str, Any] = field(default_factory=dict)
     """The method's own settings that are not at their defaults, those of its walk under `walk`."""
-    options: Options = PLAINLY
-    """How a hole is filled apart from the method; `tell_network` tells a mask-conditioned network the known pixels."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Those of the suite's options that are others here; `tell_network` tells a mask-conditioned network the known pixels."""
+    task: AnyTask = FILL
+    """What is done with the picture, `kind` first; fill unless given."""
+    models: tuple[str, ...] = ()
+    """Models of its own, in place of the suite's."""
 
-    def method(self) -> Method:
-        """The method with its fields. Raises `UsageError`."""
+    def method(self) -> Method | None:
+        """The method with its fields, None for the default one. Raises `UsageError`."""
+        if self.name == DEFAULT_METHOD:
+            if self.fields:
+                raise UsageError("fields = of the default method: name the method whose fields they are")
+            return None
         if self.name not in METHODS:
             raise UsageError(f"name = {self.name!r}: no such method{_near(self.name, METHODS)}")
         base = METHODS[self.name]
@@ -90,9 +104,15 @@ class Suite(Settings):
     """Each is run with every model; with none, each model's default method is."""
     fillers: tuple[str, ...] = ()
     """Classical methods and .onnx files; they have no seed."""
+    options: Options = PLAINLY
+    """How all methods fill apart from the method itself."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("psnr", "mae", "ssim")
     """The first one ranks."""
+    features: tuple[str, ...] = ()
+    """Weights of classifiers, as `inpaintkit eval --features` takes them: a perceptual distance is measured with each."""
+    strips: Annotated[int, Field(ge=0)] = 1
+    """Pictures of each mask whose way from noise is kept, with the first seed."""
     notes: str = ""
     """For the head of the report."""
 
@@ -107,6 +127,7 @@ class Cell:
     """None: the model's default one."""
     options: Options = PLAINLY
     filler: str | None = None
+    task: Task = FILL
 
     @property
     def folder(self) -> str:
@@ -114,14 +135,14 @@ class Cell:
         return slug(self.label)
 
 
-def read(path: Path) -> Suite:
-    """The suite in a TOML file. Raises `BadInput` or `UsageError`, one line with the place in the file."""
-    suite = toml.read(Suite, path, kind="suite")
+def read(path: Path, sets: Sequence[str] = ()) -> Suite:
+    """The suite in a TOML file with `key=value` settings put over it. Raises `BadInput` or `UsageError`, one line with the place."""
+    suite = toml.read(Suite, path, sets, kind="suite")
     text = Path(path).read_text()
     try:
         check(suite)
     except UsageError as error:
-        raise UsageError(f"{toml.place(path, text, (), str(error))}: {error}") from None
+        raise UsageError(f"{toml.place(path, text, sets, str(error))}: {error}") from None
     return suite
 
 
@@ -131,17 +152,20 @@ def check(suite: Suite) -> None:
         try:
             entry.method()
         except UsageError as error:
-            inner = "" if str(error).startswith("name =") else "fields."
+            inner = "" if str(error).startswith(("name =", "fields =")) else "fields."
             before, option, after = re.fullmatch(r"(\w+ has no option ')?([\w.-]+)(.*)", str(error), re.DOTALL).groups("")  # type: ignore[union-attr]
             raise UsageError(f"{before}methods.{i}.{inner}{option}{after}") from None
+        try:
+            _options(suite, entry)
+        except UsageError as error:
+            raise UsageError(f"methods.{i}.options = {entry.options}: {error}") from None
     for name in suite.metrics:
         if name not in METRICS and name not in PERCEPTUAL:
             raise UsageError(f"metrics = {name!r}: no such metric{_near(name, [*METRICS, *PERCEPTUAL])}")
-    for kind in suite.masks.kinds:
-        try:
-            check_kind(kind)
-        except UsageError as error:
-            raise UsageError(f"masks.kinds = {error}") from None
+    try:
+        kinds(suite.masks.kinds)
+    except UsageError as error:
+        raise UsageError(f"masks.kinds = {error}") from None
     for filler in suite.fillers:
         try:
             named(filler)
@@ -152,7 +176,7 @@ def check(suite: Suite) -> None:
     if not cells(suite):
         raise UsageError("models = nothing: name models or fillers")
     _check_distinct("cells", [cell.label for cell in cells(suite)])
-    _check_distinct("masks", [*suite.masks.kinds, *(Path(f).name for f in suite.masks.folders)])
+    _check_distinct("masks", [*kinds(suite.masks.kinds), *(Path(f).name for f in suite.masks.folders)])
 
 
 def cells(suite: Suite) -> list[Cell]:
@@ -160,11 +184,20 @@ def cells(suite: Suite) -> list[Cell]:
     found = [Cell(Path(name).name, filler=name) for name in suite.fillers]
     for model in suite.models:
         prefix = f"{model}, " if len(suite.models) > 1 else ""
-        for entry in suite.methods:
-            found.append(Cell(f"{prefix}{entry.label or entry.name}", model, entry.method(), entry.options))
+        found += [_cell(suite, entry, model, prefix) for entry in suite.methods if not entry.models]
         if not suite.methods:
-            found.append(Cell(model, model))
+            found.append(Cell(model, model, options=suite.options))
+    for entry in suite.methods:
+        found += [_cell(suite, entry, model, f"{model}, " if len(entry.models) > 1 else "") for model in entry.models]
     return found
+
+
+def _cell(suite: Suite, entry: Sampling, model: str, prefix: str) -> Cell:
+    return Cell(f"{prefix}{entry.label or entry.name}", model, entry.method(), _options(suite, entry), task=entry.task)
+
+
+def _options(suite: Suite, entry: Sampling) -> Options:
+    return checked(Options, dumped(suite.options) | entry.options)
 
 
 def slug(text: str) -> str:

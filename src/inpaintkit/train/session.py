@@ -16,10 +16,11 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from inpaintkit.core.errors import BadInput, Cancelled, InpaintError, NotWritable, Terminated, UsageError
 from inpaintkit.core.files import clean, replacing_folder, room, write_bytes
+from inpaintkit.core.locks import LOCK, taken
 from inpaintkit.data.splits import SPLITS
 from inpaintkit.train import state as states
 from inpaintkit.train.cards import SHEET, card, png, sheet
@@ -217,15 +218,13 @@ def _fastest_kernels(wanted: bool) -> Iterator[None]:
 @contextmanager
 def _locked(out: Path, processes: Processes) -> Iterator[None]:
     """Inside, no other run writes to `out`, and nothing is left there of processes that died. The system frees a dead owner's lock."""
-    lock, fresh = FileLock(out / ".lock"), not out.exists()
+    held: list[FileLock] = []
+    fresh = not out.exists()
 
     def take() -> None:
+        held.append(taken(out, "another process is training there; wait for it, or give another --out"))
         try:
-            out.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
             clean(out, ["model"])
-        except Timeout:
-            raise NotWritable(f"{out}: another process is training there; wait for it, or give another --out") from None
         except OSError as error:
             raise NotWritable(f"{out}: {error.strerror}; choose a folder that can be written") from None
 
@@ -233,6 +232,7 @@ def _locked(out: Path, processes: Processes) -> Iterator[None]:
         processes.on_main(take)
         yield
     finally:
-        lock.release()
-        if fresh and processes.main and [path.name for path in out.glob("*")] in ([], [".lock"]):
+        for lock in held:
+            lock.release()
+        if fresh and processes.main and [path.name for path in out.glob("*")] in ([], [LOCK]):
             shutil.rmtree(out, ignore_errors=True)  # refused before anything was written

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from inpaintkit.apps.cli.parsing import Command, parse
 from inpaintkit.apps.cli.writing import check_writable
-from inpaintkit.core.errors import NotWritable, PartlyFailed
+from inpaintkit.core.errors import BadInput, NotWritable, PartlyFailed, UsageError
 from inpaintkit.core.files import write_bytes
 
 
@@ -30,12 +30,17 @@ class Oracle(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Command):
-    """Run the suite that SUITE describes: every way to fill, with every mask, picture and seed. A row that fails is noted and the
-    others go on. What was stopped or failed is done by running again with --resume.
+    """Run the suite that SUITE describes: every way to fill, with every mask, picture and seed; or all suites of a file that has
+    parts. A row that fails is noted and the others go on; so do they where a model is missing. What was stopped or failed, or was
+    missing, is done by running again with --resume.
     """
 
     suite: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SUITE.toml")]
-    """Pictures, masks, models, methods, seeds and metrics."""
+    """Pictures, masks, models, methods, seeds and metrics; or parts, which are suites."""
+    set: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KEY=VALUE")] = ()
+    """Put a setting over the suite's, such as images.source=DIR; may be repeated."""
+    part: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="NAME")] = ()
+    """Only this part of a file that has parts; may be repeated."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR", aliases=["-o"], help_behavior_hint="(default: runs/NAME)")] = None
     """Where the rows and pictures go."""
     resume: bool = False
@@ -52,7 +57,9 @@ class Run(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Command):
-    """Write DIR/report.html (one file, opens anywhere), report.csv (all rows) and report.md (the tables)."""
+    """Write DIR/report.html (one file, opens anywhere), report.csv (all rows) and report.md (the tables); for a run of several parts
+    those of each part, and a page and a report.md of all.
+    """
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """What `bench run` wrote."""
@@ -90,9 +97,9 @@ def run(argv: Sequence[str]) -> None:
         case Run():
             _run(args)
         case Report():
-            from inpaintkit.evaluate import report
+            from inpaintkit.evaluate import index
 
-            for path in report.write(args.folder, args.pictures):
+            for path in index.write(args.folder, args.pictures):
                 print(path)
         case Vote():
             from inpaintkit.evaluate import vote
@@ -101,16 +108,68 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _run(args: Run) -> None:
-    from inpaintkit.evaluate import grid, run, suites
+    from inpaintkit.evaluate import parts, suites
 
-    suite = suites.read(args.suite)
-    out = args.output or Path("runs") / suite.name
+    if not parts.is_collection(args.suite):
+        if args.part:
+            raise UsageError(f"{args.suite}: has no parts; leave --part away")
+        suite = suites.read(args.suite, args.set)
+        _finish(args, _run_one(args, suite, args.output or Path("runs") / suite.name))
+        return
+    collection, every = parts.read(args.suite, args.set)
+    chosen, out = parts.chosen(every, args.part), args.output or Path("runs") / collection.name
+    if not args.dry_run:
+        _folder(args, out, collection, every)
+    undone = []
+    for part in chosen:
+        print(f"== {part.name}", file=sys.stdout if args.dry_run else sys.stderr, flush=True)
+        try:
+            undone += _run_one(args, part.suite, out / part.name)
+        except (BadInput, NotWritable, UsageError) as error:  # the other parts are wanted
+            undone.append(f"{part.name} was left out ({error})")
+            print(f"left out: {error}", file=sys.stdout if args.dry_run else sys.stderr, flush=True)
+    _finish(args, undone)
+
+
+def _folder(args: Run, out: Path, collection: Any, every: Any) -> None:
+    """The folder of a collection, with its list."""
+    from inpaintkit.evaluate import parts
+
+    there = parts.about(out)
+    if there is not None and not args.resume:
+        raise NotWritable(f"{out}: holds results already; pass --resume to go on with them, or name another folder")
+    if there is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise NotWritable(f"{out}: is not an empty folder; name a new one")
+    try:
+        out.mkdir(parents=args.output is None, exist_ok=True)
+    except OSError as error:
+        raise NotWritable(f"{out}: {error.strerror}; name a folder that can be made") from None
+    parts.write(out, collection, every)
+
+
+def _run_one(args: Run, suite: Any, out: Path) -> list[str]:
+    """Run a suite, or plan it; what could not be done."""
+    from inpaintkit.evaluate import grid, run
+
     opened = grid.opened(suite, args.device, args.dtype)
+    where = sys.stdout if args.dry_run else sys.stderr
+    for line in opened.missing.values():
+        print(f"missing: {line}", file=where, flush=True)
+    left = [cell.label for cell in opened.left_out()]
+    undone = [f"{out}: {len(left)} ways were left out for want of a model ({', '.join(left)})"] if left else []
     if args.dry_run:
         _plan(opened, out)
-        return
+        return undone
     if not out.absolute().parent.is_dir() and args.output is not None:
         raise NotWritable(f"{out}: the folder {out.parent} does not exist; create it first")
+    outcome = run.run(opened, out, args.resume and out.exists(), _teller(args.quiet))
+    print(out)
+    if outcome.failed:
+        undone.append(f"{out}: {outcome.failed} of {outcome.done} rows failed, rows.jsonl says why; --resume tries them again")
+    return undone
+
+
+def _teller(quiet: bool) -> Any:
     began = time.monotonic()
     done = 0
 
@@ -120,13 +179,17 @@ def _run(args: Run) -> None:
         left = (time.monotonic() - began) / done * (total - number)
         what = f"failed: {row.error}" if row.error else f"{row.seconds:.2f} s"
         place = ", ".join(str(part) for part in row.key if part is not None)
-        if not args.quiet:
+        if not quiet:
             print(f"{number} of {total}: {place}: {what}; about {left / 60:.0f} min left", file=sys.stderr, flush=True)
 
-    outcome = run.run(opened, out, args.resume, tell)
-    print(out)
-    if outcome.failed:
-        raise PartlyFailed(f"{out}: {outcome.failed} of {outcome.done} rows failed, rows.jsonl says why; --resume tries them again")
+    return tell
+
+
+def _finish(args: Run, undone: Sequence[str]) -> None:
+    """Raise `PartlyFailed` for what could not be done."""
+    if undone and not args.dry_run:
+        more = f"; and {len(undone) - 1} more, see above" if len(undone) > 1 else ""
+        raise PartlyFailed(undone[0] + more)
 
 
 def _plan(opened: Any, out: Path) -> None:
