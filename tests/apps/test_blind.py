@@ -15,13 +15,13 @@ PLAIN = ("plain", "--steps", "2")
 
 def darkness() -> DamageNet:
     """A detector written by hand: likely damaged is where the red channel is below -0.8 (of [-1, 1])."""
-    network = DamageNet(DetectorConfig(widths=(4,), patch=1, reach=16))
+    network = DamageNet(DetectorConfig(widths=(4,), reach=16))
     for parameter in network.parameters():
         torch.nn.init.zeros_(parameter)
-    for block in (*network.down, *network.up):
-        torch.nn.init.ones_(block.scale)
-    network.first.weight.data[0, 0, 1, 1] = 1.0  # one channel: red, passed on by blocks that add nothing
-    network.last.weight.data[0, 0, 1, 1] = -40.0
+    torch.nn.init.ones_(network.first[1].weight)
+    for channel, sign in enumerate((1.0, -1.0)):  # red above 0 and below, passed on by blocks that add nothing
+        network.first[0].weight.data[channel, 0, 1, 1] = sign
+        network.last.weight.data[0, channel, 1, 1] = -40.0 * sign
     network.last.bias.data[0] = -32.0
     return network
 

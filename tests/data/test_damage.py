@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from inpaintkit.data.damage import COVERED, KINDS, SEEN, UNSEEN, VISIBLE, compressed, damage, worn
+from inpaintkit.data.damage import KINDS, SEEN, UNSEEN, VISIBLE, compressed, damage, visible, worn
 from inpaintkit.data.damage_kinds import altered
 from inpaintkit.data.masks import boxes
 
@@ -47,8 +47,41 @@ def test_what_is_called_damaged_is_where_the_picture_changed(kind):
         assert np.abs(picture).max() <= 1
         change = np.abs(picture - photo()).max(0)
         assert (ndimage.maximum_filter(change, 5)[where] > VISIBLE).all()
-        # elsewhere a pixel is covered by at most a tenth of a colour at most 2 away, or nothing near it changed visibly
-        assert change[~where].max() <= max(2 * COVERED, VISIBLE) + 1e-6
+        # beside it lies at most the outer half of an edge, whose spread is up to 3 px
+        assert change[~ndimage.binary_dilation(where, iterations=7)].max(initial=0) <= VISIBLE
+
+
+def test_an_edge_ends_at_half_of_the_coverage_beside_it_however_faint():
+    """The half-maximum of a blurred step is where the step was."""
+    picture, step = np.zeros((3, *SIZE), np.float32), np.zeros(SIZE, np.float32)
+    step[:, 30:] = 1
+    for spread in (0, 0.7, 1.5):
+        for strength in (1, 0.4):
+            alpha = ndimage.gaussian_filter(step, spread) * strength
+            assert np.array_equal(visible(picture, picture + alpha, alpha), step > 0)
+
+
+def test_a_line_thinner_than_a_pixel_is_found_whole_and_not_broadened():
+    picture, alpha = np.zeros((3, *SIZE), np.float32), np.zeros(SIZE, np.float32)
+    alpha[:, 20], alpha[:, 40], alpha[:, 41] = 0.3, 0.7, 0.2
+    assert set(np.flatnonzero(visible(picture, picture + alpha, alpha).all(0))) == {20, 40}
+
+
+def test_specks_of_a_crease_are_one_crease():
+    rng = np.random.default_rng(0)
+    alpha = np.zeros(SIZE, np.float32)
+    alpha[:, 20:24] = rng.random((SIZE[0], 4)) > 0.25
+    picture = np.zeros((3, *SIZE), np.float32)
+    found = visible(picture, picture + alpha, alpha)
+    assert found[:, 20:24].mean() > 0.95
+    assert not found[:, :20].any()
+    assert not found[:, 24:].any()
+
+
+def test_a_change_that_wear_hides_is_no_damage():
+    picture, alpha = np.zeros((3, *SIZE), np.float32), hole().astype(np.float32)
+    assert not visible(picture, picture + 0.9 * VISIBLE * alpha, alpha).any()
+    assert np.array_equal(visible(picture, picture + 1.1 * VISIBLE * alpha, alpha), hole())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -15,12 +15,12 @@ TINY = DetectorConfig(widths=(8, 12), reach=32)
 
 
 def awake(config: DetectorConfig = TINY, seed: int = 0) -> damage.DamageNet:
-    """A network whose every weight matters: the convolutions that start at zero are drawn too."""
+    """A network whose every number matters: biases, and the statistics of the norms, are drawn too."""
     network = build(config, seed)
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in network.named_parameters():
-        if ".two." in name or "bias" in name:
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
+    for name, tensor in network.state_dict().items():
+        if "bias" in name or "running" in name:
+            tensor.copy_(tensor + torch.rand(tensor.shape, generator=generator) * 0.2)
     return network.eval().requires_grad_(False)
 
 
@@ -59,7 +59,7 @@ def test_the_same_seed_builds_the_same_network_and_leaves_the_generator_alone():
 
 
 def test_tiles_give_what_one_piece_gives():
-    """Within `reach` lies all a pixel depends on: patch 2, two levels, three times two 3x3 convolutions and two more, under 32 px."""
+    """Within `reach` lies all a pixel depends on: 9 px of roughness, 6 px of 3x3 convolutions at full size, 8 at half of it."""
     network, x = awake(), picture(150, 190)
     whole = torch.sigmoid(network(x))[0, 0].numpy()
     assert np.abs(likelihood(network, x, 32) - whole).max() < 1e-5
@@ -93,6 +93,43 @@ def test_a_coarser_look_finds_what_is_larger_than_a_tile_of_training():
     assert np.abs(likelihood(network, x, 512) - np.maximum(fine, coarse)).max() < 1e-6
     odd = picture(65, 83)
     assert likelihood(network, odd, 512).shape == (65, 83)
+
+
+def test_paint_blur_and_noise_differ_in_roughness():
+    """(log of the mean square difference + 1e-5) / 4 + 1.5, of white noise: its variance times 1 - 1/9, over 9 pixels."""
+    flat, noise = torch.full((1, 3, 40, 40), 0.3), torch.randn(1, 3, 40, 40, generator=torch.Generator().manual_seed(0)) * 0.3
+    assert damage.cues(flat).shape == (1, damage.CUES, 40, 40)
+    assert torch.allclose(damage.cues(flat)[:, :2], torch.tensor(np.log(1e-5) / 4 + 1.5).float(), atol=1e-3)
+    inside = damage.cues(noise)[:, 1, 9:-9, 9:-9]
+    assert inside.mean().item() == pytest.approx(np.log(0.09 * 8 / 9) / 4 + 1.5, abs=0.02)
+    blurred = torch.nn.functional.avg_pool2d(noise, 5, 1, 2)
+    assert damage.cues(blurred)[:, 1, 9:-9, 9:-9].max() < inside.min() - 0.3
+
+
+def test_thin_lines_stand_out_and_broad_ones_do_not():
+    """Channels 2 to 5: bright and dark ones, under 3 and under 7 pixels; they count twice."""
+    picture = torch.zeros(1, 3, 40, 60)
+    picture[:, 1, :, 10], picture[:, :, :, 20:25], picture[:, 2, :, 40], picture[:, :, :, 50:] = 0.5, 0.3, -0.4, 0.9
+    lines = damage.cues(picture)[0, 2:6, 20]
+    expected = torch.zeros(4, 60)
+    expected[0, 10] = expected[2, 10] = 1
+    expected[2, 20:25] = 0.6
+    expected[1, 40] = expected[3, 40] = 0.8
+    assert torch.allclose(lines, expected, atol=1e-6)
+    spread = damage.cues(picture)[0, 6, 20]
+    assert spread[9:12].tolist() == pytest.approx([1 / 3] * 3)
+    assert spread[14] == 0
+
+
+def test_norms_take_batch_statistics_in_training_only():
+    network, x = awake(), picture(32, 32)
+    before = network.state_dict()["first.1.running_mean"].clone()
+    network(x)
+    assert torch.equal(network.state_dict()["first.1.running_mean"], before)
+    shifted = network.train()(x * 0.5)
+    assert not torch.equal(network.state_dict()["first.1.running_mean"], before)
+    assert not torch.allclose(shifted, network.eval()(x * 0.5))
+    assert all(value.is_floating_point() for value in network.state_dict().values())
 
 
 @pytest.fixture

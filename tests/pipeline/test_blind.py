@@ -128,11 +128,13 @@ def test_what_cannot_be_is_refused(pipe):
 
 def dots(widths: tuple[int, ...] = (4,)) -> Detector:
     """A detector written by hand: it adds what red and green lack of 0, so that likelihoods lie between 0 and 1."""
-    network = DamageNet(DetectorConfig(widths=widths, patch=1, reach=16, threshold=0.5))
+    network = DamageNet(DetectorConfig(widths=widths, reach=16, threshold=0.5))
     for parameter in network.parameters():
         torch.nn.init.zeros_(parameter)
-    network.first.weight.data[0, :2, 1, 1] = 1.0
-    network.last.weight.data[0, 0, 1, 1] = -4.0
+    torch.nn.init.ones_(network.first[1].weight)
+    for channel, sign in enumerate((1.0, -1.0)):  # what is above 0 and what is below: none is lost where the rest is cut off
+        network.first[0].weight.data[channel, :2, 1, 1] = sign
+        network.last.weight.data[0, channel, 1, 1] = -4.0 * sign
     return Detector("dots", network.eval().requires_grad_(False), "")
 
 

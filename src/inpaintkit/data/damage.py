@@ -62,8 +62,8 @@ def visible(picture: np.ndarray, changed: np.ndarray, alpha: np.ndarray) -> np.n
     picture and changed are `(3, H, W)`, alpha `(H, W)` in [0, 1] is how much of each pixel is covered. An edge ends where the
     coverage has fallen to half of the largest near it: that is where a blurred or reduced edge stands, however faint the
     damage (a fixed small coverage would add a rim that nobody sees, and whoever fills takes some pixels more anyhow). And some
-    value within two pixels must have changed by more than `VISIBLE`, about what `worn` changes by itself: white paint on a
-    white wall is no damage.
+    value within two pixels must have changed by more than `VISIBLE`, which
+    `worn`, where it does something, exceeds in one pixel of ten: white paint on a white wall is no damage.
     """
     closed = ndimage.grey_closing(alpha, GAP)
     difference = np.abs(changed - picture).max(0)

@@ -1,8 +1,7 @@
 """The mask predictor: a small U-Net that says for every pixel how likely it is damaged.
 
-Everything in it is local (convolutions, and a norm over the channels of one position, as in ConvNeXt, Liu et al. 2022), so
-a large picture in overlapping tiles gives what it would give in one piece, and memory does not grow with the picture. The
-pixels of a small square are channels of one position (space-to-depth): full-size activations are what costs a processor.
+Everything in it is local (convolutions, and batch norm, whose statistics are fixed after training), so a large picture in
+overlapping tiles gives what it would give in one piece, and memory does not grow with the picture.
 
     folder/damage.json (our `DetectorConfig`), folder/model.safetensors, folder/README.md (model card)
 """
@@ -35,13 +34,11 @@ Cut = Callable[[int, int, int, int], Tensor]
 class DetectorConfig(Settings):
     """What builds the network, and how it is used."""
 
-    widths: Annotated[tuple[Annotated[int, Field(ge=4, le=1024)], ...], Field(min_length=1, max_length=6)] = (48, 80, 112, 144)
-    """Channels at each resolution, the finest first; each is half of the one before."""
-    patch: Annotated[int, Field(ge=1, le=8)] = 2
-    """Space-to-depth factor."""
+    widths: Annotated[tuple[Annotated[int, Field(ge=4, le=1024)], ...], Field(min_length=1, max_length=7)] = (16, 32, 64, 96, 128)
+    """Channels at each resolution, that of the picture first; each is half of the one before."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """A pixel more likely damaged than this is called so, unless the user says otherwise."""
-    reach: Annotated[int, Field(ge=16, le=1024)] = 64
+    reach: Annotated[int, Field(ge=16, le=1024)] = 96
     """Pixels that tiles see beyond what they answer for."""
     coarsest: Annotated[int, Field(ge=1, le=64)] = 1
     """Large pictures are also looked at reduced by 2, 4 ... up to this, for damage larger than any it was trained on."""
@@ -49,59 +46,118 @@ class DetectorConfig(Settings):
     @property
     def multiple(self) -> int:
         """Height and width of the network's input are multiples of this."""
-        return self.patch * 2 ** (len(self.widths) - 1)
+        return int(2 ** (len(self.widths) - 1))
 
 
 class DamageNet(nn.Module):
-    """U-Net (Ronneberger et al. 2015) of residual blocks, skip connections added."""
+    """U-Net (Ronneberger et al. 2015) of residual blocks with batch norm (He et al. 2016), skip connections added.
+
+    At full size there are few channels and one block. With squares of 4x4 pixels as channels of one position instead, which
+    costs a processor less, it had learnt less after equal time.
+    """
 
     def __init__(self, config: DetectorConfig):
         super().__init__()
         self.config = config
-        area, widths = config.patch**2, config.widths
-        self.first = nn.Conv2d(3 * area, widths[0], 3, padding=1)
-        self.down = nn.ModuleList(Block(width) for width in widths)
-        self.smaller = nn.ModuleList(nn.Conv2d(wide, deep, 2, stride=2) for wide, deep in pairwise(widths))
-        self.larger = nn.ModuleList(nn.Conv2d(deep, 4 * wide, 1) for wide, deep in pairwise(widths))
+        widths = config.widths
+        self.first = Unit(3 + CUES, widths[0])
+        self.smaller = nn.ModuleList(Unit(wide, deep, 2) for wide, deep in pairwise(widths))
+        self.down = nn.ModuleList(Block(width) for width in widths[1:])
         self.up = nn.ModuleList(Block(width) for width in widths)
-        self.last = nn.Conv2d(widths[0], area, 3, padding=1)
+        self.larger = nn.ModuleList(nn.Conv2d(deep, 4 * wide, 1) for wide, deep in pairwise(widths))
+        self.last = nn.Conv2d(widths[0], 1, 3, padding=1)
         assert self.last.bias is not None
-        nn.init.constant_(self.last.bias, -2.0)  # most pixels are whole
+        nn.init.constant_(self.last.bias, -1.0)  # most pixels are whole
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 1.4 times as fast here, on a CPU too
 
     def forward(self, picture: Tensor) -> Tensor:
         """Logits `(B, 1, H, W)` of a pixel being damaged; picture `(B, 3, H, W)` in [-1, 1], of any size."""
         h, w = picture.shape[2:]
         unit = self.config.multiple
-        x = self.first(F.pixel_unshuffle(F.pad(picture, (0, -w % unit, 0, -h % unit), "replicate"), self.config.patch))
-        skips: list[Tensor] = []
-        for i, block in enumerate(self.down):
-            x = block(x if i == 0 else self.smaller[i - 1](x))
+        padded = F.pad(picture, (0, -w % unit, 0, -h % unit), "replicate")
+        x = self.first(torch.cat([padded, cues(padded)], 1).contiguous(memory_format=torch.channels_last))
+        skips = [x]
+        for smaller, block in zip(self.smaller, self.down, strict=True):
+            x = block(smaller(x))
             skips.append(x)
-        for i in reversed(range(len(self.up))):
-            if i < len(self.up) - 1:
-                x = skips[i] + F.pixel_shuffle(self.larger[i](x), 2)
-            x = self.up[i](x)
-        return F.pixel_shuffle(self.last(x), self.config.patch)[..., :h, :w]
+        x = self.up[-1](x)
+        for i in reversed(range(len(self.larger))):
+            x = self.up[i](skips[i] + F.pixel_shuffle(self.larger[i](x), 2))
+        return self.last(x)[..., :h, :w]
 
 
-class Block(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), the last convolution starting at zero."""
+WINDOWS = (5, 17)
+"""Sides of the squares over which roughness is measured, pixels."""
+LINES = (3, 7)
+"""Sides of the squares into which a line does not fit that stands out, pixels."""
+CUES = len(WINDOWS) + 2 * len(LINES) + 1
+
+
+def cues(picture: Tensor) -> Tensor:
+    """What tells damage from a picture close by, `(B, CUES, H, W)`, so that it need not be learnt; picture `(B, 3, H, W)`.
+
+    Roughness, about -1 (a constant) to 1.5 (noise): logarithms of the mean square difference from the mean of the nearest nine
+    pixels, over `WINDOWS`; paint, blur, mosaic and noise differ in it. Bright and dark lines thinner than each of `LINES`: the
+    white and the black top-hat (Serra 1982), the largest over the colours. And the range of the nearest nine pixels' values.
+    """
+    with torch.autocast(picture.device.type, enabled=False):  # small differences of large values
+        values = picture.float()
+        energy = (values - _mean(values, 3)).square().mean(1, keepdim=True)
+        found = [torch.log(_mean(energy, side) + 1e-5) / 4 + 1.5 for side in WINDOWS]
+        for side in LINES:
+            low, high = -_highest(-values, side), _highest(values, side)
+            found += [2 * (values - _highest(low, side)).amax(1, keepdim=True), 2 * (-_highest(-high, side) - values).amax(1, keepdim=True)]
+        found.append(2 * (_highest(values, 3) + _highest(-values, 3)).mean(1, keepdim=True))
+        return torch.cat(found, 1).to(picture.dtype)
+
+
+def _mean(x: Tensor, side: int) -> Tensor:
+    """Over the square around each pixel, as far as it lies inside; rows first, then columns, which is faster."""
+    rows = F.avg_pool2d(x, (1, side), 1, (0, side // 2), count_include_pad=False)
+    return F.avg_pool2d(rows, (side, 1), 1, (side // 2, 0), count_include_pad=False)
+
+
+def _highest(x: Tensor, side: int) -> Tensor:
+    """Over the square around each pixel, as far as it lies inside: what `max_pool2d` gives, several times as fast on a CPU."""
+    for dim, padding in ((3, (side // 2,) * 2), (2, (0, 0, side // 2, side // 2))):
+        count, padded = x.shape[dim], F.pad(x, padding, value=float("-inf"))
+        x = padded.narrow(dim, 0, count)
+        for i in range(1, side):
+            x = torch.maximum(x, padded.narrow(dim, i, count))
+    return x
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy 2015). torch's layer also saves an integer, the number of batches seen, which nothing
+    here asks for and which files of weights in one floating-point type cannot hold."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(2, width, 1, 1))
-        self.one = nn.Conv2d(width, width, 3, padding=1)
-        self.two = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.two.weight)
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.one(F.silu(_normed(x) * self.scale[0]))
-        return x + self.two(F.silu(_normed(y) * self.scale[1]))
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.training)  # type: ignore[arg-type]
 
 
-def _normed(x: Tensor) -> Tensor:
-    """Each position's channels divided by their root mean square (Zhang & Sennrich 2019): no statistics of other pixels."""
-    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-4)
+class Unit(nn.Sequential):
+    """relu(norm(conv(x)))."""
+
+    def __init__(self, width: int, out: int, stride: int = 1):
+        super().__init__(nn.Conv2d(width, out, 3, stride, 1, bias=False), BatchNorm(out), nn.ReLU())
+
+
+class Block(nn.Module):
+    """relu(x + norm(conv(relu(norm(conv(x))))))."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.one = Unit(width, width)
+        self.two = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), BatchNorm(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.two(self.one(x)))
 
 
 def build(config: DetectorConfig, seed: int) -> DamageNet:

@@ -1,6 +1,6 @@
 """A mask predictor: finds damage of many kinds, told nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -47,13 +47,18 @@ class Damage(Task):
         network = detectors.build(self.network, seed)
         if self.start:
             started = detectors.load(self.start).network
-            if (started.config.widths, started.config.patch) != (self.network.widths, self.network.patch):
-                raise UsageError("start: its network has other widths or another patch; give task.network the same")
+            if started.config.widths != self.network.widths:
+                raise UsageError("start: its network has other widths; give task.network the same")
             network.load_state_dict(started.state_dict())
         return {"network": network}
 
     def multiple(self, networks: Mapping[str, nn.Module]) -> int:
         return self.network.multiple
+
+    def check(self, networks: Mapping[str, nn.Module], shapes: Sequence[tuple[int, int, int]], accumulate: int) -> None:
+        super().check(networks, shapes, accumulate)
+        if accumulate > 1:
+            raise UsageError("accumulate: batch norm sees one piece at a time, so pieces would not give the same step; lower items instead")
 
     def item(self, example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Item:
         picture, hole = example["x0"], example["known"][0] == 0
