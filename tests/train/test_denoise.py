@@ -15,10 +15,8 @@ from inpaintkit.core.settings import checked
 from inpaintkit.models import catalog
 from inpaintkit.models.lora import Adapted, LoRA
 from inpaintkit.models.unet import Condition, NetworkConfig, has_spread, settings
-from inpaintkit.train.loop import Trainer
 from inpaintkit.train.recipes import read
 from inpaintkit.train.tasks.denoise import Denoise
-from train.runs import RECIPE, everything, on, pictures, same
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 MINE = [path for path in RECIPES if read(path).task.kind == "denoise"]
@@ -398,39 +396,3 @@ def test_a_damaged_start_is_refused(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(BadInput, match="not a complete safetensors file"):
         task(unet={}, start=str(folder)).build(0)
-
-
-def test_the_perceptual_term_pulls_the_hole_towards_the_truth(tmp_path):
-    made = task(unet={}, start=str(tiny.folder(tmp_path / "start")), perceptual=1.0)
-    networks, b = made.build(0), batch(made, t=[1, 30, 500, 1000])
-    assert not any(parameter.requires_grad for parameter in networks["critic"].parameters())
-    other = torch.where(b["known"] > 0, b["x0"] + 0.5, b["x0"])  # wrong only where known
-    for out, expected in ((b["x0"], True), (other, True), (b["x0"].mean((2, 3), keepdim=True).expand_as(b["x0"]), False)):
-        says = Says(out.clone())
-        loss, parts = made.loss("network", networks | {"network": says}, b)
-        torch.testing.assert_close(loss, parts["simple"] + parts["perceptual"])
-        assert (parts["perceptual"] < 1e-6) == expected
-    parts["perceptual"].backward()
-    assert says.out.grad is not None
-    assert says.out.grad.abs().sum() > 0
-    assert (says.out.grad * b["known"]).abs().max() == 0
-
-
-def test_a_critic_is_built_again_and_not_saved(tmp_path):
-    root = pictures(tmp_path)
-    base = tiny.folder(tmp_path / "start")
-    told = replace(RECIPE.task, start=str(base), unet={}, network=TOLD, perceptual=0.1)
-    recipe = on(root, replace(RECIPE, task=told, steps=2))
-    trainer = Trainer(recipe, tmp_path / "out", "cpu")
-    for report in trainer.run():
-        assert report.losses["perceptual"] > 0
-    assert not any(name.startswith("critic") for name in trainer.tensors())
-    trainer.save()
-    again = Trainer(recipe, tmp_path / "out", "cpu")
-    again.resume()
-    assert same(everything(trainer), everything(again))
-
-
-def test_the_perceptual_term_needs_a_start():
-    with pytest.raises(UsageError, match=r"task\.perceptual"):
-        task(perceptual=0.1).build(0)

@@ -19,7 +19,6 @@ from inpaintkit.core.schedule import NoiseSchedule
 from inpaintkit.models import catalog, lora
 from inpaintkit.models.checkpoints import build, save_folder
 from inpaintkit.models.denoisers import NetworkDenoiser
-from inpaintkit.models.encoder import distance
 from inpaintkit.models.lora import Adapted, Adapter, LoRA
 from inpaintkit.models.unet import Network, NetworkConfig, channels, classes, has_spread, inputs, multiple, settings, started
 from inpaintkit.train import losses
@@ -50,9 +49,6 @@ class Denoise(Task):
     """Bounds of the ratio (Hang et al. 2023, min-SNR, has 0 and 5; a floor helps networks that predict x0)."""
     known_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the error on known pixels; 1: the loss is on all pixels, 0: on the hole."""
-    perceptual: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the distance in the hole between what the frozen encoder of `start` finds in the predicted x0, known pixels put in, and in
-    the truth: for sharper pictures in few steps. The network no longer predicts the mean of x0 then."""
     learned_variance: bool = False
     """Whether the network predicts the variance of each move too (Nichol and Dhariwal 2021, section 3.1)."""
     vlb_weight: Annotated[float, Field(ge=0)] = 0.001
@@ -72,11 +68,12 @@ class Denoise(Task):
             if start is None:
                 return {"network": network}
             network = started(network, start.unet)
-            made: dict[str, nn.Module] = {"network": network if self.lora is None else self._adapted(network, start, self.lora)}
-            return made | ({"critic": start.unet.requires_grad_(False)} if self.perceptual else {})
+            return {"network": network if self.lora is None else self._adapted(network, start, self.lora)}
 
     def multiple(self, networks: Mapping[str, nn.Module]) -> int:
-        return multiple(_plain(networks["network"]))
+        network = networks["network"]
+        assert isinstance(network, Network)
+        return multiple(network)
 
     def item(self, example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Item:
         t = int(rng.integers(1, self.T + 1))
@@ -91,16 +88,11 @@ class Denoise(Task):
         pixel = self.known_weight * batch["known"] + (1 - batch["known"])
         error = (value - self.levels.target(kind, x0, noise, t)).square()
         simple = (losses.weight(kind, self.weighting, self.levels, t, self.snr_clip) * pixel * error).mean()
-        loss, parts = simple, {}
-        if self.perceptual:
-            made = torch.where(batch["known"] > 0, x0, self.levels.x0_from(kind, x_t, value, t))
-            parts["perceptual"] = distance(_plain(networks["critic"]), made, x0, 1 - batch["known"]).mean()
-            loss = loss + self.perceptual * parts["perceptual"]
-        if spread is not None:
-            predicted = self._clamped(self.levels.x0_from(kind, x_t, value.detach(), t))  # the bound teaches the variance alone
-            parts["bound"] = self.T * (pixel * self.levels.bound(x0, x_t, predicted, spread, t)).mean()  # a sum over levels
-            loss = loss + self.vlb_weight * parts["bound"]
-        return loss, {"simple": simple} | parts if parts else {}
+        if spread is None:
+            return simple, {}
+        predicted = self._clamped(self.levels.x0_from(kind, x_t, value.detach(), t))  # the bound teaches the variance alone
+        bound = self.T * (pixel * self.levels.bound(x0, x_t, predicted, spread, t)).mean()  # a sum over levels, of which t is one
+        return simple + self.vlb_weight * bound, {"simple": simple, "bound": bound}
 
     def validate(self, networks: Mapping[str, nn.Module], batch: Item) -> dict[str, Tensor]:
         """The loss, and an error that compares runs of other schedules, predictions and weightings: the squared error of x0 in the
@@ -116,7 +108,8 @@ class Denoise(Task):
 
     def samples(self, networks: Mapping[str, nn.Module], batch: Item) -> Tensor:
         """A told network: what is known, the fill and the truth, side by side; any other: pictures of its own."""
-        network, x0, known, method = _plain(networks["network"]), batch["x0"], batch["known"], shown(self.levels)
+        network, x0, known, method = networks["network"], batch["x0"], batch["known"], shown(self.levels)
+        assert isinstance(network, Network)
         told = network.config.condition is not None
         denoiser = NetworkDenoiser(network, self.levels, len(x0))
         context = Context(
@@ -127,7 +120,8 @@ class Denoise(Task):
         return torch.cat([x0 * known, torch.where(known > 0, x0, made), x0], 3) if told else made
 
     def export(self, folder: Path, networks: Mapping[str, nn.Module], card: str) -> None:
-        network = _plain(networks["network"])
+        network = networks["network"]
+        assert isinstance(network, Network)
         if not isinstance(network, Adapted):
             save_folder(folder, network, self.levels, card)
             return
@@ -141,8 +135,6 @@ class Denoise(Task):
             raise UsageError("task.learned_variance: its bound is that of 8-bit pictures in 2 or more levels; leave it out")
         if self.lora is not None and self.start is None:
             raise UsageError("task.lora: adapts a model; name it with task.start")
-        if self.perceptual and self.start is None:
-            raise UsageError("task.perceptual: compares by what a trained network finds; name one with task.start")
         if self.network.latent:
             raise UsageError('task.network.latent: only a generator (kind = "gan") has a latent; leave it out')
         check_default(self.network.default_method, self.levels)
@@ -188,11 +180,6 @@ class Denoise(Task):
     def _clamped(self, x0: Tensor) -> Tensor:
         """As when sampling."""
         return x0.clamp(-1, 1) if self.network.clamp else x0
-
-
-def _plain(network: nn.Module) -> Network:
-    assert isinstance(network, Network)
-    return network
 
 
 def _absolute(name: str) -> Path | str:
