@@ -1,13 +1,12 @@
 """What a suite names, opened: pictures, holes, models, metrics. Everything is read, and refused, before any work."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.settings import dumped
@@ -18,8 +17,8 @@ from inpaintkit.evaluate.metrics import METRICS, Maps, Metric, perceptual
 from inpaintkit.evaluate.suites import PERCEPTUAL, Cell, Suite, cells
 from inpaintkit.evaluate.tasks import Given, Load
 from inpaintkit.methods.gradient import GradientMethod
-from inpaintkit.models.unet import classes
 from inpaintkit.pipeline.fill import Inpainter
+from inpaintkit.pipeline.plans import call_seconds
 
 
 @dataclass(frozen=True)
@@ -126,22 +125,6 @@ def _maps(extract: extractors.Extractor) -> Maps:
     return lambda one, other: differences(extract(one)[0], extract(other)[0])
 
 
-def call_seconds(pipe: Inpainter, size: int, gradient: bool, clock: Callable[[], float]) -> float:
-    """Of one evaluation of the network on one picture of `size` px, the second of two; with its gradient if asked."""
-    side = -(-size // pipe.denoiser.multiple) * pipe.denoiser.multiple
-    level = max(1, pipe.denoiser.schedule.T // 2)
-    denoiser = replace(pipe.denoiser, labels=None if not classes(pipe.model.network) else torch.zeros(1, dtype=torch.long))
-    for _ in range(2):
-        began = clock()
-        with torch.set_grad_enabled(gradient):
-            x = torch.zeros(1, 3, side, side, device=pipe.device).requires_grad_(gradient)
-            x0, _ = denoiser(x, level)
-            if gradient:
-                torch.autograd.grad(x0.sum(), x)
-        taken = clock() - began
-    return taken
-
-
 def expected_minutes(grid: Grid, jobs: list[Job], clock: Callable[[], float]) -> float:
     """Of the network's work in these rows: evaluations times the measured seconds of one; metrics and fillers come on top."""
     cost: dict[tuple[str, bool], float] = {}
@@ -152,7 +135,7 @@ def expected_minutes(grid: Grid, jobs: list[Job], clock: Callable[[], float]) ->
         pipe = grid.models[job.cell.model]
         key = job.cell.model, isinstance(job.cell.task.method(pipe, job.cell.method), GradientMethod)
         if key not in cost:
-            cost[key] = call_seconds(pipe, grid.suite.images.size, key[1], clock)
+            cost[key] = call_seconds(pipe, (grid.suite.images.size,) * 2, key[1], clock)
         total += grid.evaluations(job) * cost[key]
     return total / 60
 

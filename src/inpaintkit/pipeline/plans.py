@@ -1,22 +1,40 @@
-"""What a fill would compute, without computing it."""
+"""What a fill would compute, and how long that takes, without computing it."""
 
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from inpaintkit.core.sampler import Method
 from inpaintkit.core.walk import moves_down
 from inpaintkit.data.images import Picture, known_from_hole
+from inpaintkit.methods.gradient import GradientMethod
+from inpaintkit.models.unet import channels, classes
 from inpaintkit.pipeline import regions
 from inpaintkit.pipeline.fill import Inpainter, grown, referred
 from inpaintkit.pipeline.job import Options, refined
 
 
-def plan(pipe: Inpainter, picture: Picture, hole: np.ndarray, method: Method, options: Options, variants: int) -> dict[str, Any]:
-    """Regions with their scales and windows, and network calls per picture: one per window, move down and region."""
+def plan(
+    pipe: Inpainter,
+    picture: Picture,
+    hole: np.ndarray,
+    method: Method,
+    options: Options,
+    variants: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Any]:
+    """Regions with their scales and windows, and network calls per picture: one per window, move down and region.
+
+    `seconds` is what these calls take for all variants, by one timed call at the largest window.
+    """
     hole = grown(hole, options.grow) if options.grow else hole
     schedule, largest = pipe.denoiser.schedule, pipe.model.network.config.largest
-    planned, total = [], 0
+    planned, total, pixels, widest = [], 0, 0, (1, 1)
     for region in pipe.plan(hole, options, method, referred(picture, hole, method)):
         known = known_from_hole(regions.cut(hole, region.box, True))
         levels = []
@@ -25,7 +43,28 @@ def plan(pipe: Inpainter, picture: Picture, hole: np.ndarray, method: Method, op
             at = method if scale == region.scales[0] else refined(method, options.refine)
             evaluations = moves_down(at.walk.times(schedule))
             total += evaluations * len(corners)
+            pixels += evaluations * len(corners) * math.prod(size)
+            widest = max(widest, size, key=math.prod)
             levels.append({"scale": scale, "windows": len(corners), "window_size": size[::-1], "evaluations": evaluations * len(corners)})
         planned.append({"box": list(region.box), "levels": levels})
     about = {"method": type(method).__name__, "variants": variants, "hole_fraction": float(hole.mean())}
-    return {**about, "evaluations": total, "regions": planned}
+    seconds = variants * pixels / math.prod(widest) * call_seconds(pipe, widest, isinstance(method, GradientMethod), clock)
+    return {**about, "evaluations": total, "seconds": round(seconds, 2), "regions": planned}
+
+
+def call_seconds(pipe: Inpainter, size: Sequence[int], gradient: bool, clock: Callable[[], float]) -> float:
+    """Of one evaluation of the network on one picture of `size` (H, W), the second of two; with its gradient if asked."""
+    h, w = (math.ceil(n / pipe.denoiser.multiple) * pipe.denoiser.multiple for n in size)
+    level = max(1, pipe.denoiser.schedule.T // 2)
+    denoiser = replace(pipe.denoiser, labels=None if not classes(pipe.model.network) else torch.zeros(1, dtype=torch.long))
+    for _ in range(2):
+        began = clock()
+        with torch.set_grad_enabled(gradient):
+            x = torch.zeros(1, channels(pipe.model.network), h, w, device=pipe.device).requires_grad_(gradient)
+            x0, _ = denoiser(x, level)
+            if gradient:
+                torch.autograd.grad(x0.sum(), x)
+        if pipe.device.type == "cuda":
+            torch.cuda.synchronize()
+        taken = clock() - began
+    return taken

@@ -22,4 +22,5 @@ def show(pipe: Inpainter, picture: Picture, hole: np.ndarray, method: Method, op
         for level in region["levels"]:
             w, h = level["window_size"]
             print(f"  at 1/{level['scale']} size: {level['windows']} windows of {w}x{h}, {level['evaluations']} evaluations")
-    print(f"{found['evaluations']} evaluations of the network for each of {variants} variants ({method})")
+    calls, seconds = found["evaluations"], found["seconds"]
+    print(f"{calls} evaluations of the network for each of {variants} variants, about {seconds:.1f} s in all ({method})")

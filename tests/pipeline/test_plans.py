@@ -1,0 +1,28 @@
+"""What a plan says before anything is computed."""
+
+from itertools import count
+
+import numpy as np
+import pytest
+
+import tiny
+from inpaintkit.core.walk import Walk
+from inpaintkit.data.images import to_picture
+from inpaintkit.methods.dps import DPS
+from inpaintkit.methods.plain import Plain
+from inpaintkit.pipeline.fill import Inpainter
+from inpaintkit.pipeline.job import Options
+from inpaintkit.pipeline.plans import plan
+
+
+@pytest.mark.parametrize("method", [Plain(walk=Walk(2, "trailing")), DPS(walk=Walk(2, "trailing"))])
+def test_the_seconds_are_the_evaluations_times_one_measured_call(tmp_path, method):
+    pipe = Inpainter.from_pretrained(str(tiny.folder(tmp_path, tiny.network(patch=2))), device="cpu", dtype="float32")
+    hole = np.zeros((200, 90), bool)
+    hole[10:14, 10:14] = hole[150:190, 20:70] = True
+    ticks = count(step=3)  # every call takes 3 s
+    found = plan(pipe, to_picture(np.zeros((200, 90, 3), np.float32))[0], hole, method, Options(), 2, lambda: next(ticks))
+    levels = [(level["evaluations"], np.prod(level["window_size"])) for region in found["regions"] for level in region["levels"]]
+    widest = max(size for _, size in levels)
+    assert len({size for _, size in levels}) > 1
+    assert found["seconds"] == pytest.approx(2 * 3 * sum(calls * size / widest for calls, size in levels), abs=0.01)
