@@ -82,20 +82,22 @@ class Network(nn.Module):
         network's own index. H and W must be multiples of `multiple(network)`. picture is read only where known. labels
         `(B,)` are the classes of a class-conditional network, z `(B, latent)` the unit Gaussian latent of a generator (None: 0).
         """
-        parts = [x_t] if self.config.condition is None else self._inputs(self.config.condition, x_t, known, picture)
-        x = F.pixel_unshuffle(torch.cat(parts, 1), self.config.patch)
+        x = self.stacked(x_t, known, picture)
         time = time if self.config.time_scale == 1 else time * self.config.time_scale
         told = {} if labels is None else {"class_labels": labels}
         if self.mapping is not None:
             told["class_labels"] = self.mapping(x_t.new_zeros(len(x_t), self.config.latent) if z is None else z)
         return F.pixel_shuffle(self.unet(x, time, **told).sample, self.config.patch)
 
-    @staticmethod
-    def _inputs(condition: Condition, x_t: Tensor, known: Tensor, picture: Tensor) -> list[Tensor]:
-        mask = known if condition.mask_one == "known" else 1 - known
-        colors = pushpull(picture, known) if condition.fill == "pushpull" else torch.where(known > 0, picture, 0)
-        parts = {"x_t": x_t, "mask": mask.expand(-1, condition.mask_channels, -1, -1), "colors": colors}
-        return [parts[name] for name in condition.order]
+    def stacked(self, x_t: Tensor, known: Tensor, picture: Tensor) -> Tensor:
+        """What the U-Net itself is given, `(B, in_channels, H / patch, W / patch)`."""
+        parts, condition = [x_t], self.config.condition
+        if condition is not None:
+            mask = known if condition.mask_one == "known" else 1 - known
+            colors = pushpull(picture, known) if condition.fill == "pushpull" else torch.where(known > 0, picture, 0)
+            named = {"x_t": x_t, "mask": mask.expand(-1, condition.mask_channels, -1, -1), "colors": colors}
+            parts = [named[name] for name in condition.order]
+        return F.pixel_unshuffle(torch.cat(parts, 1), self.config.patch)
 
 
 AnyNetwork = Network | ControlNetwork

@@ -84,8 +84,8 @@ class Trainer:
     def tensors(self) -> dict[str, Tensor]:
         """All that changes during training, by name."""
         tensors: dict[str, Tensor] = {}
-        for role, network in self.networks.items():
-            tensors |= {f"{role}.net.{k}": v for k, v in network.state_dict().items()}
+        for role in self.task.roles:  # what is only read is built again
+            tensors |= {f"{role}.net.{k}": v for k, v in self.networks[role].state_dict().items()}
             tensors |= {f"{role}.ema.{k}": v for k, v in self.averages.get(role, {}).items()}
         for role, optimizer in self.optimizers.items():
             tensors |= {f"{role}.opt.{k}": v for k, v in states.moments(optimizer).items()}
@@ -111,8 +111,8 @@ class Trainer:
         if found is not None:
             step, tensors, about = found
             states.refuse_other(about | {"recipe": as_of_today(about["recipe"])}, self.about(), folder)
-            for role, network in self.networks.items():
-                network.load_state_dict(states.under(tensors, f"{role}.net."))
+            for role in self.task.roles:
+                self.networks[role].load_state_dict(states.under(tensors, f"{role}.net."))
                 for name, value in states.under(tensors, f"{role}.ema.").items():
                     self.averages[role][name].copy_(value)
             for role, optimizer in self.optimizers.items():
