@@ -1,6 +1,6 @@
 """Fill every picture of a folder with its mask of the same stem, for measuring.
 
-python recipes/fill_folder.py --images DIR --masks DIR --out DIR [--model NAME] [--seed N] [METHOD ...]
+python recipes/fill_folder.py --images DIR --masks DIR --out DIR [--model NAME] [--seed N] [--tune STEPS] [METHOD ...]
 """
 
 import time
@@ -15,6 +15,7 @@ from inpaintkit.methods import METHODS
 from inpaintkit.models.catalog import DEFAULT
 from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.pipeline.job import Options
+from inpaintkit.train.tuning import tuned
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class FillFolder:
     out: Path
     model: str = DEFAULT
     seed: int = 0
+    tune: int = 0
     limit: int | None = None
     dtype: str = "auto"
     options: tyro.conf.OmitArgPrefixes[Options] = field(default_factory=Options)
@@ -39,7 +41,9 @@ def main(args: FillFolder, method: Method | None) -> None:
     for file in files:
         picture = read_picture(file)
         mask = next(p for p in args.masks.iterdir() if p.stem == file.stem)
-        filled, record = pipe.fill(picture, read_mask(mask, picture.size), method, args.seed, options=args.options)
+        hole = read_mask(mask, picture.size)
+        mine = tuned(pipe, picture, hole, args.tune, args.seed, args.options) if args.tune else pipe
+        filled, record = mine.fill(picture, hole, method, args.seed, options=args.options)
         write_picture(filled[0], args.out / f"{file.stem}.png", overwrite=True)
         nfe += record["nfe"]
         assert record["changed_outside"] == 0

@@ -160,6 +160,22 @@ def test_the_plan_counts_what_the_run_then_does(fill, tmp_path):
     code, out, _ = fill("--plan")
     assert code == 0
     assert "2 evaluations" in out
+    assert "steps of tuning" not in out
+    assert "5 steps of tuning, about " in fill("--plan", "--tune", 5)[1]
+
+
+def test_tuning_on_the_photo_first_changes_the_fill_and_repeats_from_its_record(fill, cli, photo, tmp_path):
+    plain = json.loads(fill("--json", "-o", tmp_path / "plain.png")[1])
+    code, out, err = fill("--json", "--tune", 2, "-o", tmp_path / "tuned.png")
+    record = tmp_path / "record.json"
+    record.write_text(out)
+    assert (code, plain["tuned"], json.loads(out)["tuned"]) == (0, 0, 2)
+    assert "tuning on " in err
+    assert "step 2 of 2" in err
+    assert known_equal(pixels(photo), pixels(tmp_path / "tuned.png"))
+    assert (pixels(tmp_path / "plain.png") != pixels(tmp_path / "tuned.png")).any()
+    assert cli("fill", "--from-record", record, "-o", tmp_path / "again.png")[0] == 0
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "tuned.png").read_bytes()
 
 
 def test_sheet_gif_and_uncertainty_show_the_run(fill, tmp_path):

@@ -89,7 +89,7 @@ class Job:
         ]
         self.total = sum(len(self.walk(scale != batch[0].scales[0])) - 1 for batch in batches for scale in batch[0].scales)
         for batch in batches:
-            parts = [_cut(picture, hole, region.box) for region in batch]
+            parts = [cut_out(picture, hole, region.box) for region in batch]
             y, known = (torch.cat([part[k] for part in parts]) for k in (0, 1))
             began = time.perf_counter()
             x = self.coarse_to_fine(y.repeat_interleave(len(seeds), 0), known.repeat_interleave(len(seeds), 0), batch, seeds)
@@ -167,7 +167,7 @@ def refined(method: Method, share: float) -> Method:
     return replace(method, walk=replace(walk, start=walk.start * share, steps=steps, jump_length=length, jump_n_sample=again))
 
 
-def _cut(picture: Picture, hole: np.ndarray, box: Box) -> tuple[Tensor, Tensor]:
+def cut_out(picture: Picture, hole: np.ndarray, box: Box) -> tuple[Tensor, Tensor]:
     """(picture (1, 3, h, w), known (1, 1, h, w)) in a box that may reach beyond the picture; what lies there is unknown."""
     inside = regions.clipped(box, picture.size)
     left, top = inside[0] - box[0], inside[1] - box[1]

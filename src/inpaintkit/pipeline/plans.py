@@ -52,7 +52,7 @@ def plan(
     return {**about, "evaluations": total, "seconds": round(seconds, 2), "regions": planned}
 
 
-def call_seconds(pipe: Inpainter, size: Sequence[int], gradient: bool, clock: Callable[[], float]) -> float:
+def call_seconds(pipe: Inpainter, size: Sequence[int], gradient: bool, clock: Callable[[], float] = time.perf_counter) -> float:
     """Of one evaluation of the network on one picture of `size` (H, W), the second of two; with its gradient if asked."""
     h, w = (math.ceil(n / pipe.denoiser.multiple) * pipe.denoiser.multiple for n in size)
     level = max(1, pipe.denoiser.schedule.T // 2)

@@ -4,15 +4,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
-from inpaintkit.pipeline.job import Step
-from inpaintkit.pipeline.onion import Ring
+
+class Counted(Protocol):
+    """Anything of which so much is done: a move, a ring, a step of training."""
+
+    @property
+    def done(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+
 
 EVERY = 5.0  # seconds between plain lines
 
 
 @contextmanager
-def progress(text: str, quiet: bool, unit: str = "move") -> Iterator[Callable[[Step | Ring], None]]:
+def progress(text: str, quiet: bool, unit: str = "move") -> Iterator[Callable[[Counted], None]]:
     """A function to pass as `on_step`."""
     if quiet:
         yield lambda step: None
@@ -33,7 +41,7 @@ class _Lines:
         self.text, self.unit = text, unit
         self.began = self.printed = time.monotonic()
 
-    def __call__(self, step: Step | Ring) -> None:
+    def __call__(self, step: Counted) -> None:
         now = time.monotonic()
         if step.done not in (1, step.total) and now - self.printed < EVERY:
             return

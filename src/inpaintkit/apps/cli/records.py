@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from inpaintkit.apps.cli.fill import Fill
 
 T = TypeVar("T")
-KEPT = ("image", "mask", "box", "hole", "outpaint", "mask_from", "invert_mask", "model", "then", "seed", "variants", "filling", "limits")
+HOLE = ("mask", "box", "hole", "outpaint", "mask_from", "invert_mask")
+KEPT = ("image", *HOLE, "model", "then", "tune", "seed", "variants", "filling", "limits")
 """The fields of `Fill` that decide about pixels; device and dtype are recorded as they were resolved."""
 
 
