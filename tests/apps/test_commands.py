@@ -39,21 +39,23 @@ def test_help_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.endswith("\nset()\n")
 
 
-def seconds(*argv) -> float:
+def seconds(*argv, program=PROGRAM) -> float:
     """Processor seconds of a run, the least of three. The clock on the wall would measure what else the machine is doing;
     with one thread it shows no less than this."""
     times = []
     for _ in range(3):
         begin = os.times()
-        subprocess.run([*PROGRAM, *argv], capture_output=True, check=True, env=ENV)
+        subprocess.run([*program, *argv], capture_output=True, check=True, env=ENV)
         end = os.times()
         times.append(end.children_user - begin.children_user + end.children_system - begin.children_system)
     return min(times)
 
 
 def test_help_is_quick():
+    """Under half a second without torch. With it, at most twice what importing torch takes alone (1.5 s where 3 s are promised):
+    how fast a machine is at the moment changes more than what we import."""
     assert seconds("--help") < 0.5
-    assert seconds("fill", "--help") < 3
+    assert seconds("fill", "--help") < 2 * seconds("-c", "import torch", program=[sys.executable])
 
 
 def test_methods_are_listed_and_described_from_their_dataclasses(cli):

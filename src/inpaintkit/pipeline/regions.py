@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -106,6 +105,8 @@ def clipped(box: Box, size: tuple[int, int]) -> Box:
 
 def _groups(hole: np.ndarray) -> list[Box]:
     """Bounding boxes of groups of holes that lie close together. Works on a coarse grid, so any number of holes is cheap."""
+    from scipy import ndimage  # here, because the command line's --help comes this way and must be quick
+
     h, w = hole.shape
     rows, columns = np.arange(0, h, CELL), np.arange(0, w, CELL)
     grid = np.logical_or.reduceat(np.logical_or.reduceat(hole, rows, 0), columns, 1)
@@ -144,6 +145,8 @@ def _bounds(hole: np.ndarray) -> Box:
 
 def _depth(hole: np.ndarray) -> float:
     """Largest distance of a hole pixel to a known one, pixels; the picture's border is not known. All hole: the longer side."""
+    from scipy import ndimage
+
     return float(max(hole.shape)) if hole.all() else float(ndimage.distance_transform_edt(hole).max())
 
 

@@ -6,8 +6,6 @@ gets wrong there it gets wrong just inside as well: that difference is carried i
 
 import numpy as np
 import torch
-from scipy import ndimage, sparse
-from scipy.sparse.linalg import splu
 from torch import Tensor
 
 
@@ -18,6 +16,9 @@ def close(fill: Tensor, picture: Tensor, known: Tensor, feather: int) -> Tensor:
     the band of hole pixels nearer than `feather` to a known pixel: it equals the difference on the rim, and is zero at
     the band's inner end (the membrane of Perez et al. 2003, eq. 4, cut off).
     """
+    from scipy import ndimage, sparse  # here for the same reason as in regions.py
+    from scipy.sparse.linalg import splu
+
     hole = known[0, 0].cpu().numpy() < 1
     if feather <= 0 or not hole.any() or hole.all():
         return fill

@@ -48,8 +48,6 @@ class Fill(Varied, Holed):
 
 
 def run(argv: Sequence[str]) -> None:
-    from inpaintkit.apps.cli import plans
-
     prog = "inpaintkit fill"
     argv = records.with_boxes(argv)
     record = records.read(argv)
@@ -70,6 +68,8 @@ def run(argv: Sequence[str]) -> None:
     for text in notes:
         note(text, args.quiet)
     if args.plan:
+        from inpaintkit.apps.cli import plans
+
         plans.show(pipe, picture, hole, method, args.filling, args.variants, args.tune, args.json)
         return
     if args.tune:

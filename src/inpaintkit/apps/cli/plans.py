@@ -9,7 +9,6 @@ from inpaintkit.data.images import Picture
 from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.pipeline.job import Options
 from inpaintkit.pipeline.plans import plan
-from inpaintkit.train import tuning
 
 
 def show(
@@ -17,6 +16,8 @@ def show(
 ) -> None:
     found = plan(pipe, picture, hole, method, options, variants)
     if tune:
+        from inpaintkit.train import tuning
+
         found["tuning_seconds"] = round(tuning.seconds(pipe, tune), 2)
     if as_json:
         print(json.dumps(found))
