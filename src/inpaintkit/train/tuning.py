@@ -1,7 +1,7 @@
 """Fine-tuning on one photo before it is filled: its known pixels are all there is to learn from.
 
 Holes of the shapes that training has are cut into what is known near the real hole, at the scales the hole is filled at, and an
-adapter learns to fill them. What the photo is made of comes back in the fill; what it shows nowhere does not.
+adapter learns to fill them.
 """
 
 from collections.abc import Callable, Sequence
@@ -63,7 +63,7 @@ def tuned(
 ) -> Inpainter:
     """The model fine-tuned on the known pixels of a picture, ready to fill its hole. Nothing in the hole is looked at.
 
-    steps: of `ITEMS` crops each; 200 are enough. The same seed gives the same network, on a CPU to the bit. Raises `UsageError` for a
+    steps: of `ITEMS` crops each; 200 is what was tried (docs/LOG.md). The same seed gives the same network, on a CPU to the bit. Raises `UsageError` for a
     model that is not told the known pixels, and for a picture with too little known to learn from.
     """
     base = catalog.load(pipe.model.name)

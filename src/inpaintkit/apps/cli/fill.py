@@ -41,8 +41,7 @@ class Fill(Varied, Holed):
     then: Annotated[str | None, tyro.conf.arg(metavar="NAME|PATH|HUB/ID", help_behavior_hint="")] = None
     """A generator (trained as a GAN in two or more steps) that goes over the filled hole once, for its texture."""
     tune: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """Fine-tune the model on the known pixels around the hole first, in so many steps: 200 take minutes on a CPU, and bring
-    back what the photo itself is made of."""
+    """Fine-tune the model on the known pixels around the hole first, in so many steps: 200 take minutes on a CPU."""
     from_record: File = None
     """Repeat a run from the record that --json printed; what else is given replaces what it says."""
 
