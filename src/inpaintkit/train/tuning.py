@@ -63,8 +63,8 @@ def tuned(
 ) -> Inpainter:
     """The model fine-tuned on the known pixels of a picture, ready to fill its hole. Nothing in the hole is looked at.
 
-    steps: of `ITEMS` crops each; 200 is what was tried (docs/LOG.md). The same seed gives the same network, on a CPU to the bit. Raises `UsageError` for a
-    model that is not told the known pixels, and for a picture with too little known to learn from.
+    steps: of `ITEMS` crops each; 200 is what was tried (docs/LOG.md). The same seed gives the same network, on a CPU to the bit.
+    Raises `UsageError` for a model that is not told the known pixels, and for a picture with too little known to learn from.
     """
     base = catalog.load(pipe.model.name)
     network = base.network
