@@ -288,6 +288,19 @@ def test_damaged_bundled_weights_are_refused_by_their_checksum(tmp_path, monkeyp
         catalog.load(catalog.DEFAULT)
 
 
+@pytest.mark.parametrize("name", catalog.MODELS)
+def test_a_bundled_model_is_whole_and_says_what_it_may_be_used_for(name):
+    loaded = catalog.load(name)
+    assert loaded.sha256 == json.loads((catalog.ASSETS / "SHA256.json").read_text())[name]
+    card = (catalog.ASSETS / name / "README.md").read_text()
+    assert all(f"**{part}" in card for part in ("Use", "Training", "Data and terms", "Figures", "Known failures"))
+    assert name in (catalog.ASSETS / "LICENSE").read_text()
+
+
+def test_all_that_is_bundled_is_at_most_32_megabytes():
+    assert sum(file.stat().st_size for file in catalog.ASSETS.rglob("*") if file.is_file()) <= 32e6
+
+
 def test_a_folder_is_written_so_that_an_interrupted_one_is_never_taken_for_whole(tmp_path, monkeypatch):
     from inpaintkit.models import checkpoints
 

@@ -12,7 +12,7 @@ import tiny
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.schedule import cosine
 from inpaintkit.models import catalog, lora
-from inpaintkit.models.checkpoints import load_folder
+from inpaintkit.models.checkpoints import load_folder, sha256
 from inpaintkit.models.lora import Adapted, Adapter, LoRA
 from inpaintkit.models.unet import Condition, Network, settings, started
 
@@ -202,6 +202,17 @@ def test_an_adapter_of_an_adapter_is_refused(base, tmp_path):
     (folder / lora.CONFIG).write_text(json.dumps(said | {"base": str(folder)}))
     with pytest.raises(BadInput, match="an adapter itself; merge that with `inpaintkit models convert` first"):
         catalog.load(folder)
+
+
+def test_a_damaged_bundled_adapter_is_refused_by_its_checksum(base, tmp_path, monkeypatch):
+    folder = saved(tmp_path / "faces", trained(base))
+    monkeypatch.setattr(catalog, "ASSETS", tmp_path)
+    monkeypatch.setitem(catalog.MODELS, "faces", "an adapter")
+    (tmp_path / "SHA256.json").write_text(json.dumps({"faces": sha256(folder / lora.WEIGHTS)}))
+    assert catalog.load("faces").sha256 == sha256(folder / lora.WEIGHTS)
+    (folder / lora.WEIGHTS).write_bytes((folder / lora.WEIGHTS).read_bytes()[:-4] + b"\0\0\0\0")
+    with pytest.raises(BadInput, match="bundled weights are damaged"):
+        catalog.load("faces")
 
 
 def test_convert_writes_the_merged_model(base, tmp_path):

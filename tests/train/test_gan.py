@@ -18,6 +18,7 @@ from inpaintkit.core.schedule import cosine
 from inpaintkit.core.walk import Walk
 from inpaintkit.models import catalog
 from inpaintkit.models.denoisers import NetworkDenoiser
+from inpaintkit.models.lora import LoRA
 from inpaintkit.models.unet import Condition, NetworkConfig
 from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.train.draws import stacked
@@ -282,6 +283,8 @@ def test_it_starts_as_exactly_the_denoiser_it_is_started_from(tmp_path):
         ({"walk": Walk(4, jump_length=2, jump_n_sample=2)}, "without jumps"),
         ({"walk": Walk(2, start=0.5)}, "without jumps"),
         ({"network": NetworkConfig(prediction="eps", latent=8)}, "a generator makes x0"),
+        ({"lora": LoRA()}, "task.lora: adapts task.start and has no latent"),
+        ({"lora": LoRA(), "start": "photo-64", "schedule": "cosine", "T": 1000}, "task.lora: adapts task.start and has no latent"),
     ],
 )
 def test_what_no_generator_can_do_is_refused(other, says):
@@ -381,3 +384,29 @@ def test_without_a_latent_it_still_trains():
     networks, given = t.build(0), batch(t)
     assert all(torch.isfinite(t.loss(role, networks, given)[0]) for role in t.roles)
     assert given["z"].shape == (4, 2, 0)
+
+
+def test_a_generator_that_is_an_adapter_learns_while_its_base_stays_and_is_exported_with_its_walk(tmp_path):
+    config = NetworkConfig(prediction="x0", size=16, largest=64, condition=Condition())
+    base = tiny.folder(tmp_path / "base", tiny.network(Condition()), cosine(1000))
+    t = Gan(start=str(base), lora=LoRA(2, 4.0), schedule="cosine", T=1000, network=config, judge=SMALL)
+    networks, given = t.build(0), batch(t)
+    generator, start = networks["generator"], catalog.load(base).unet
+    with torch.no_grad():
+        args = given["x_t"], given["t"] - 1, given["known"], given["x0"]
+        before = start(*args)
+        assert torch.allclose(generator(*args), before, atol=1e-5)
+    parameters = [p for name, p in generator.named_parameters() if name in generator.trained]
+    frozen = {name: p.detach().clone() for name, p in generator.named_parameters() if name not in generator.trained}
+    optimizer = torch.optim.Adam(parameters, 1e-2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        t.loss("generator", networks, given)[0].backward()
+        optimizer.step()
+    assert all(torch.equal(p, frozen[name]) for name, p in generator.named_parameters() if name in frozen)
+    t.export(tmp_path / "few", {"generator": generator.eval()}, "card\n")
+    loaded = catalog.load(tmp_path / "few").unet
+    assert loaded.config.default_method["walk"]["steps"] == 4
+    with torch.no_grad():
+        assert torch.allclose(loaded(*args), generator(*args), atol=1e-4)
+        assert not torch.allclose(loaded(*args), before, atol=1e-2)

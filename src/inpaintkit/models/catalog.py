@@ -18,6 +18,7 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 MODELS: dict[str, str] = {
     "photo-64": "natural photos, mask-conditioned, also unconditional; the default",
+    "face-64": "aligned faces; an adapter of photo-64",
 }
 DEFAULT = "photo-64"
 DETECTORS: dict[str, str] = {
@@ -92,9 +93,10 @@ def _adapted(name: str, folder: Path) -> Model:
         raise BadInput(f"{folder}: adapts {adapter.base}, which is not here; {how}") from None
     if base.is_dir() and lora.holds(base):
         raise BadInput(f"{folder}: adapts {adapter.base}, an adapter itself; merge that with `inpaintkit models convert` first")
+    check_bundled(name, digest := sha256(folder / lora.WEIGHTS))
     model = load(base)
     schedule = from_config(scheduler_config(folder), str(folder))
-    return Model(name, lora.load(folder, model.unet, model.sha256), schedule, sha256(folder / lora.WEIGHTS))
+    return Model(name, lora.load(folder, model.unet, model.sha256), schedule, digest)
 
 
 def check_bundled(name: str, digest: str) -> None:

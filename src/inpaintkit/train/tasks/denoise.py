@@ -1,7 +1,7 @@
 """A denoising network, unconditional or mask-conditioned: predicts x0, eps or v; from nothing, from a model, or as an adapter of one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,12 +16,13 @@ from inpaintkit.core.noise import Noise
 from inpaintkit.core.operators import Known
 from inpaintkit.core.sampler import Context, State, sample
 from inpaintkit.core.schedule import NoiseSchedule
-from inpaintkit.models import catalog, lora
-from inpaintkit.models.checkpoints import build, save_folder
+from inpaintkit.models import catalog
+from inpaintkit.models.checkpoints import build
 from inpaintkit.models.denoisers import NetworkDenoiser
-from inpaintkit.models.lora import Adapted, Adapter, LoRA
+from inpaintkit.models.lora import LoRA
 from inpaintkit.models.unet import Network, NetworkConfig, channels, classes, has_spread, inputs, multiple, settings, started
 from inpaintkit.train import losses
+from inpaintkit.train.adapters import adapted, export
 from inpaintkit.train.levels import check_default, check_start, shown
 from inpaintkit.train.task import Item, Task
 
@@ -68,7 +69,9 @@ class Denoise(Task):
             if start is None:
                 return {"network": network}
             network = started(network, start.unet)
-            return {"network": network if self.lora is None else self._adapted(network, start, self.lora)}
+            if self.lora is not None:
+                network = adapted(network, str(self.start), start, self.lora, self.network)
+            return {"network": network}
 
     def multiple(self, networks: Mapping[str, nn.Module]) -> int:
         network = networks["network"]
@@ -122,12 +125,7 @@ class Denoise(Task):
     def export(self, folder: Path, networks: Mapping[str, nn.Module], card: str) -> None:
         network = networks["network"]
         assert isinstance(network, Network)
-        if not isinstance(network, Adapted):
-            save_folder(folder, network, self.levels, card)
-            return
-        lora.save(folder, network, self.levels, card)
-        if network.adapter.lora.merge:
-            save_folder(folder / "merged", lora.merged(network), self.levels, card)
+        export(folder, network, self.levels, card)
 
     def _check(self) -> None:
         losses.check(self.network.prediction, self.weighting, self.snr_clip)
@@ -145,8 +143,6 @@ class Denoise(Task):
         network = start.unet
         if classes(network):
             raise UsageError(f"task.start: {self.start} wants a class for each picture; start from one that does not")
-        if self.lora is not None and lora.holds(catalog.locate(str(self.start))):
-            raise UsageError(f"task.start: {self.start} is an adapter itself; merge it with `inpaintkit models convert` first")
         if self.lora is not None and has_spread(network) != self.learned_variance:
             raise UsageError(
                 f"task.lora: the outputs stay those of {self.start}; set task.learned_variance = {str(has_spread(network)).lower()}"
@@ -164,14 +160,6 @@ class Denoise(Task):
                 raise UsageError(f"task.unet.{name} = {self.unet[name]}: task.network makes it {count}; leave it out")
         return ({} if start is None else settings(start)) | self.unet | mine
 
-    def _adapted(self, network: Network, start: catalog.Model, wanted: LoRA) -> Adapted:
-        added = inputs(self.network, channels(network)) != settings(start.unet)["in_channels"]
-        if added and wanted.train_input is False:
-            raise UsageError("task.lora.train_input = false: the inputs that were added would stay at zero weight; leave it out")
-        base = str(self.start) if self.start in catalog.MODELS else str(_absolute(str(self.start)))
-        settled = replace(wanted, train_input=added if wanted.train_input is None else wanted.train_input)
-        return Adapted(network, Adapter(base, start.sha256, settled, self.network))
-
     def _out(self, network: nn.Module, x_t: Tensor, batch: Item) -> tuple[Tensor, Tensor | None]:
         """What the network predicts in float32, and its spread or None."""
         out = network(x_t, batch["t"] - 1, batch["known"], batch["x0"]).float()
@@ -180,8 +168,3 @@ class Denoise(Task):
     def _clamped(self, x0: Tensor) -> Tensor:
         """As when sampling."""
         return x0.clamp(-1, 1) if self.network.clamp else x0
-
-
-def _absolute(name: str) -> Path | str:
-    """A path that still means the same elsewhere; a hub id as it is."""
-    return Path(name).resolve() if Path(name).exists() else name

@@ -23,10 +23,12 @@ from inpaintkit.core.settings import dumped
 from inpaintkit.core.walk import Walk
 from inpaintkit.methods.plain import Plain
 from inpaintkit.models import catalog
-from inpaintkit.models.checkpoints import build, save_folder
+from inpaintkit.models.checkpoints import build
 from inpaintkit.models.denoisers import NetworkDenoiser
 from inpaintkit.models.gan import Discriminator, judged
+from inpaintkit.models.lora import LoRA
 from inpaintkit.models.unet import Network, NetworkConfig, channels, inputs, multiple, settings, started
+from inpaintkit.train.adapters import adapted, export
 from inpaintkit.train.judging import Judge, Weight
 from inpaintkit.train.levels import check_start
 from inpaintkit.train.task import Item, Task
@@ -53,6 +55,8 @@ class Gan(Task):
     """Arguments of diffusers' UNet2DModel, of the generator; those of `start` where not given. Channels are counted."""
     start: str | None = None
     """Model that predicts x0 (bundled name or folder) whose weights to start from."""
+    lora: LoRA | None = None
+    """Present: the weights of `start` stay as they are, and a small adapter, which has no latent, is trained."""
     schedule: Literal["vp", "cosine", "linear", "scaled_linear"] = "vp"
     """That of `start`, if there is one. vp with T = walk.steps is the paper's own."""
     T: Annotated[int, Field(ge=1, le=100_000)] = 4
@@ -65,6 +69,7 @@ class Gan(Task):
     """Weight of the absolute error of x0 where it is known: nothing else teaches a conditioned generator to repeat that."""
     feature_weight: Weight = 0.0
     """Weight of the distance to what the discriminator finds in the real step (Wang et al. 2018, pix2pixHD, eq. 4)."""
+    clean: bool = False
     stir: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Strength of the latent at the start when the start has none; 0: the network computes what it did."""
 
@@ -86,8 +91,8 @@ class Gan(Task):
             generator = build(Path("task.unet"), self._arguments(start), config, "cpu")
             colors, told = channels(generator), config.condition is not None
             discriminator = Discriminator(self.T, colors, told, config.patch, self.judge.widths)
-        if start is not None:
-            self._from(generator, start)
+            if start is not None:
+                generator = self._from(generator, start)
         return {"discriminator": discriminator, "generator": generator}
 
     def multiple(self, networks: Mapping[str, nn.Module]) -> int:
@@ -103,6 +108,8 @@ class Gan(Task):
     def item(self, example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Item:
         levels = self.walk.levels(self.levels)
         s, t = list(pairwise(levels))[int(rng.integers(len(levels) - 1))]
+        if self.clean:
+            t = int(rng.integers(1, self.T + 1))
         x0 = torch.from_numpy(np.ascontiguousarray(example["x0"]))
         first, *others = torch.from_numpy(rng.standard_normal((3, *x0.shape), dtype=np.float32))
         return {
@@ -110,7 +117,7 @@ class Gan(Task):
             "known": torch.from_numpy(np.ascontiguousarray(example["known"])),
             "t": torch.tensor(t),
             "x_t": self.levels.noised(x0, t, first),
-            "step": torch.tensor(self.levels.posterior(t, s), dtype=torch.float32),
+            "step": torch.tensor((1.0, 0.0, 0.0) if self.clean else self.levels.posterior(t, s), dtype=torch.float32),
             "noise": torch.stack(others),
             "z": torch.from_numpy(rng.standard_normal((2, self.network.latent), dtype=np.float32)),
             "seed": torch.tensor(int(rng.integers(2**62))),
@@ -138,7 +145,7 @@ class Gan(Task):
     def export(self, folder: Path, networks: Mapping[str, nn.Module], card: str) -> None:
         generator = networks["generator"]
         assert isinstance(generator, Network)
-        save_folder(folder, generator, self.levels, card)
+        export(folder, generator, self.levels, card)
 
     def _check(self) -> None:
         if self.network.prediction != "x0":
@@ -146,6 +153,8 @@ class Gan(Task):
         if self.walk.jump_n_sample > 1 or self.walk.start < 1:
             raise UsageError("task.walk: a generator is trained for a walk from start = 1 without jumps")
         self.walk.levels(self.levels)
+        if self.lora is not None and (self.start is None or self.network.latent):
+            raise UsageError("task.lora: adapts task.start and has no latent; name a start, and leave task.network.latent out")
 
     def _arguments(self, start: catalog.Model | None) -> dict[str, Any]:
         """Of UNet2DModel."""
@@ -155,14 +164,15 @@ class Gan(Task):
         kind = {"class_embed_type": "identity" if self.network.latent else None}
         return ({} if start is None else settings(start.unet)) | self.unet | counted | kind
 
-    def _from(self, generator: Network, start: catalog.Model) -> None:
-        """Start from a denoiser, or from another generator with its latent."""
+    def _from(self, generator: Network, start: catalog.Model) -> Network:
+        """The generator with the weights of a denoiser, or of another generator with its latent."""
         check_start(self.start, start, self.levels)
         started(generator, start.unet)
         if generator.mapping is not None and start.unet.mapping is not None and start.unet.config.latent == generator.config.latent:
             generator.mapping.load_state_dict(start.unet.mapping.state_dict())
         elif generator.mapping is not None:
             generator.mapping.quieten(self.stir)
+        return generator if self.lora is None else adapted(generator, str(self.start), start, self.lora, generator.config)
 
     def _judged(self, networks: Mapping[str, nn.Module], batch: Item, known: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The discriminator's loss (Xiao et al. 2022, eq. 5; the non-saturating form of Goodfellow et al. 2014), with R1."""

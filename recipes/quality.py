@@ -1,0 +1,109 @@
+"""Fills of one set of pictures beside Telea's: what docs/benchmarks/quality.md shows.
+
+    for s in 0 1 2; do for k in thin medium thick; do
+        python recipes/fill_folder.py --images DIR --masks MASKS/$k --out OUT/photo-64/$s/$k --seed $s; done; done
+    python recipes/quality.py --images DIR --masks MASKS --results OUT --features WEIGHTS
+
+Every folder of OUT is a row: a folder for each seed, in it one for each kind of mask. Rows for Telea, Navier-Stokes and for a perfect
+fill of 64 px enlarged are made first, into OUT. The ratio is that of means over pictures (each the mean of its seeds), its 95 % interval
+by drawing pictures anew.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from PIL import Image
+
+from inpaintkit.data.images import from_array, read_mask, read_picture, write_picture
+from inpaintkit.evaluate.eval import Judges, Score, judges, scored
+from inpaintkit.evaluate.metrics import interval, seam
+from inpaintkit.evaluate.pairs import Pair, paired
+from inpaintkit.pipeline.fillers import FILLERS
+
+SMALL, DRAWS, INSIDE = 64, 2000, 2
+CLASSICAL = ("telea", "ns")
+
+
+@dataclass(frozen=True)
+class Quality:
+    images: Path
+    masks: Path
+    results: Path
+    features: tuple[Path, ...] = ()
+
+
+def made(name: str, picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """A row that needs no model: `(H, W, 3)` uint8."""
+    if name in CLASSICAL:
+        return np.where(hole[:, :, None], (255 * FILLERS[name]((picture / 255).astype(np.float32), hole)).round().astype(np.uint8), picture)
+    small = Image.fromarray(picture).resize((SMALL, SMALL), Image.Resampling.BOX)
+    return np.where(hole[:, :, None], np.asarray(small.resize(picture.shape[1::-1], Image.Resampling.BICUBIC)), picture)
+
+
+def reference(args: Quality, name: str) -> None:
+    for kind in sorted(path.name for path in args.masks.iterdir()):
+        target = args.results / name / "0" / kind
+        for pair in paired(args.images, args.images, args.masks / kind).found:
+            picture = read_picture(pair.truth)
+            if name not in CLASSICAL and max(picture.size) <= SMALL:
+                continue
+            filled = made(name, picture.pixels, read_mask(pair.mask, picture.size))
+            target.mkdir(parents=True, exist_ok=True)
+            write_picture(from_array(filled), target / f"{pair.name}.png", overwrite=True)
+
+
+def seams(pair: Pair) -> tuple[float, float]:
+    """At the hole's border, and 2 px inside: fill over truth."""
+    result, truth = read_picture(pair.result), read_picture(pair.truth)
+    hole = read_mask(pair.mask, truth.size)
+    border, inside = (seam(result.tensor()[0], truth.tensor()[0], hole, depth) for depth in (0, INSIDE))
+    return border, inside
+
+
+def table(row: Path, kind: str, args: Quality, by: Judges) -> tuple[dict[str, np.ndarray], int]:
+    """Metric -> its value of every picture in order of names, a mean over seeds; the number of seeds."""
+    every = []
+    for seed in sorted(path for path in row.iterdir() if (path / kind).is_dir()):
+        pairs = sorted(paired(seed / kind, args.images, args.masks / kind).found, key=lambda pair: pair.name)
+        scores: list[Score] = list(scored(pairs, by))
+        assert all(score.changed == 0 for score in scores), f"{seed}: changed outside the hole"
+        values = {name: [score.values["hole"][name] for score in scores] for name in scores[0].values["hole"]}
+        border, inside = zip(*map(seams, pairs), strict=True)
+        every.append(values | {"seam": border, "inside": inside})
+    return {name: np.mean([one[name] for one in every], 0) for name in every[0]} if every else {}, len(every)
+
+
+def ratio(mine: np.ndarray, theirs: np.ndarray) -> str:
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(len(mine), size=(DRAWS, len(mine)))
+    low, high = np.quantile(mine[drawn].mean(1) / theirs[drawn].mean(1), [0.025, 0.975])
+    return f"{mine.mean() / theirs.mean():.3f} [{low:.3f}, {high:.3f}]"
+
+
+def main(args: Quality) -> None:
+    for name in (*CLASSICAL, f"perfect-{SMALL}"):
+        reference(args, name)
+    by = judges(["psnr"], args.features)
+    for kind in sorted(path.name for path in args.masks.iterdir()):
+        telea, _ = table(args.results / "telea", kind, args, by)
+        distances = [name for name in telea if name.startswith("perceptual")]
+        titles = ["row", "n", "seeds", "PSNR, dB", *(part for name in distances for part in (name, "of Telea's")), "seam", "2 px inside"]
+        print("", "| " + " | ".join(titles) + " |", "|" + "---|" * len(titles), sep="\n")
+        for row in sorted(path for path in args.results.iterdir() if any(path.glob("*/*/*"))):
+            values, seeds = table(row, kind, args, by)
+            if not values:
+                continue
+            low, high = interval(values["psnr"])
+            cells = [f"{kind}, {row.name}", str(len(values["psnr"])), str(seeds), f"{values['psnr'].mean():.2f} [{low:.2f}, {high:.2f}]"]
+            for name in distances:
+                mine = values[name]
+                some = telea[name][: len(mine)]
+                cells += [f"{mine.mean():.3f}", ratio(mine, some)]
+            cells += [f"{np.nanmean(values[name]):.2f}" for name in ("seam", "inside")]
+            print("| " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Quality))

@@ -1,0 +1,41 @@
+"""What tasks have in common that can train a LoRA adapter in place of all weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from inpaintkit.core.errors import UsageError
+from inpaintkit.core.schedule import NoiseSchedule
+from inpaintkit.models import catalog, lora
+from inpaintkit.models.checkpoints import save_folder
+from inpaintkit.models.lora import Adapted, Adapter, LoRA
+from inpaintkit.models.unet import Network, NetworkConfig, channels, inputs, settings
+
+
+def adapted(network: Network, name: str, start: catalog.Model, wanted: LoRA, config: NetworkConfig) -> Adapted:
+    """`network`, which has the weights of `start` (loaded by `name`) and perhaps more inputs, with an adapter. Takes `network` over.
+
+    config: of the network with the adapter. Raises `UsageError` for a start that is an adapter itself, and what `Adapted` does.
+    """
+    if lora.holds(catalog.locate(name)):
+        raise UsageError(f"task.start: {name} is an adapter itself; merge it with `inpaintkit models convert` first")
+    added = inputs(config, channels(network)) != settings(start.unet)["in_channels"]
+    if added and wanted.train_input is False:
+        raise UsageError("task.lora.train_input = false: the inputs that were added would stay at zero weight; leave it out")
+    base = name if name in catalog.MODELS else str(_absolute(name))
+    settled = replace(wanted, train_input=added if wanted.train_input is None else wanted.train_input)
+    return Adapted(network, Adapter(base, start.sha256, settled, config))
+
+
+def export(folder: Path, network: Network, schedule: NoiseSchedule, card: str) -> None:
+    """Write a model folder, or that of an adapter."""
+    if not isinstance(network, Adapted):
+        save_folder(folder, network, schedule, card)
+        return
+    lora.save(folder, network, schedule, card)
+    if network.adapter.lora.merge:
+        save_folder(folder / "merged", lora.merged(network), schedule, card)
+
+
+def _absolute(name: str) -> Path | str:
+    """A path that still means the same elsewhere; a hub id as it is."""
+    return Path(name).resolve() if Path(name).exists() else name
