@@ -175,7 +175,20 @@ def test_a_collection_runs_each_suite_on_each_of_its_pictures(tmp_path):
         parts.chosen(found, ["none"])
 
 
+def test_pictures_may_have_models_of_their_own(tmp_path):
+    _, found = parts.read(collected(tmp_path), ['models.two=["face-64"]'])
+    assert [p.suite.models for p in found] == [found[0].suite.models, ("face-64",)]
+    assert found[0].suite.models != ("face-64",)
+    _, documents = parts.read(SUITES / "documents.toml")
+    models = {p.name: p.suite.models for p in documents}
+    assert models["repaint-photos"] == ("photo-64",)
+    assert models["repaint-faces"] == ("face-64",)
+    assert models["tuning-faces"] == ()  # its methods name theirs
+
+
 def test_what_is_wrong_with_a_collection_is_said(tmp_path):
+    with pytest.raises(UsageError, match="models = three: no such pictures; there are one, two"):
+        parts.read(collected(tmp_path), ['models.three=["photo-64"]'])
     with pytest.raises(UsageError, match="no such pictures; there are one, two"):
         parts.read(collected(tmp_path, COLLECTION.replace('["one", "two"]', '["three"]')))
     with pytest.raises(BadInput, match="name a suite file"):

@@ -379,6 +379,22 @@ def test_it_learns_both_sides_of_a_coin_where_a_mean_would_be_grey(steps):
     assert float(sides.abs().mean()) == pytest.approx(0.8, abs=0.2)
 
 
+def test_the_discriminator_may_see_x0_itself_from_any_level():
+    t = task(judged="x0", T=1000, schedule="cosine", walk=Walk(4, "trailing"))
+    items = [t.item(example(), np.random.default_rng(i)) for i in range(40)]
+    assert {tuple(item["step"].tolist()) for item in items} == {(1.0, 0.0, 0.0)}
+    seen = sorted(int(item["t"]) for item in items)
+    assert len(set(seen)) > 30
+    assert seen[0] < 150
+    assert seen[-1] > 850
+    networks, given = t.build(0), batch(t)
+    assert t.loss("discriminator", networks, given)[0].isfinite()
+    networks["generator"].forward = lambda *args, **told: given["x0"]  # a generator that knows the truth is beyond doubt
+    assert t.loss("generator", networks, given)[1]["x0"].item() == 0
+    _, parts = t.loss("discriminator", networks, given)
+    assert parts["d_real"].item() == pytest.approx(parts["d_fake"].item(), abs=1e-6)
+
+
 def test_without_a_latent_it_still_trains():
     t = task(network=NetworkConfig(prediction="x0", condition=Condition()))
     networks, given = t.build(0), batch(t)

@@ -41,6 +41,8 @@ class Collection(Settings):
     pictures: dict[str, Images]
     """Name -> where pictures are."""
     parts: Annotated[tuple[Entry, ...], Field(min_length=1)]
+    models: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name of pictures -> models that are run on them in place of those a suite names for all its methods."""
     common: dict[str, Any] = field(default_factory=dict)
     """Settings that are put over those of every suite, such as metrics and features."""
     notes: str = ""
@@ -67,6 +69,8 @@ def read(path: Path, sets: Sequence[str] = ()) -> tuple[Collection, list[Part]]:
     """A collection and its parts, with `key=value` settings put over it. Raises `BadInput` or `UsageError`, one line."""
     found = toml.read(Collection, path, sets, kind="suite")
     common = [f"{key}={json.dumps(value)}" for key, value in found.common.items()]  # what JSON writes of these, TOML reads
+    if unknown := found.models.keys() - found.pictures.keys():
+        raise UsageError(f"{path}: models = {min(unknown)}: no such pictures; there are {', '.join(found.pictures)}")
     parts = []
     for i, entry in enumerate(found.parts):
         file = path.parent / entry.suite
@@ -74,8 +78,8 @@ def read(path: Path, sets: Sequence[str] = ()) -> tuple[Collection, list[Part]]:
         for name in entry.pictures:
             if name not in found.pictures:
                 raise UsageError(f"{path}: parts.{i}.pictures = {name!r}: no such pictures; there are {', '.join(found.pictures)}")
-            full = f"{file.stem}-{name}"
-            parts.append(Part(full, replace(suite, name=full, images=found.pictures[name])))
+            full, models = f"{file.stem}-{name}", found.models.get(name, ()) if suite.models else ()
+            parts.append(Part(full, replace(suite, name=full, images=found.pictures[name], models=models or suite.models)))
     return found, parts
 
 

@@ -62,6 +62,9 @@ class Gan(Task):
     T: Annotated[int, Field(ge=1, le=100_000)] = 4
     walk: Walk = Walk(4, "trailing")
     """The levels it steps between: 2 to 8; 1 is a plain GAN."""
+    judged: Literal["step", "x0"] = "step"
+    """What the discriminator sees: x_s, as in the paper, or x0 itself, made at any level (as Sauer et al. 2023 do, ADD). The noise of
+    large steps hides blur from it; and a generator that knows all levels can start part-way, as filling coarse to fine does."""
     judge: Judge = field(default_factory=Judge)
     x0_weight: Weight = 0.0
     """Weight of the absolute error of x0 in the hole: steadies, and blurs. The paper's loss has none."""
@@ -69,7 +72,6 @@ class Gan(Task):
     """Weight of the absolute error of x0 where it is known: nothing else teaches a conditioned generator to repeat that."""
     feature_weight: Weight = 0.0
     """Weight of the distance to what the discriminator finds in the real step (Wang et al. 2018, pix2pixHD, eq. 4)."""
-    clean: bool = False
     stir: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Strength of the latent at the start when the start has none; 0: the network computes what it did."""
 
@@ -106,10 +108,7 @@ class Gan(Task):
         return self.judge.whole(items)
 
     def item(self, example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Item:
-        levels = self.walk.levels(self.levels)
-        s, t = list(pairwise(levels))[int(rng.integers(len(levels) - 1))]
-        if self.clean:
-            t = int(rng.integers(1, self.T + 1))
+        t, step = self._step(rng)
         x0 = torch.from_numpy(np.ascontiguousarray(example["x0"]))
         first, *others = torch.from_numpy(rng.standard_normal((3, *x0.shape), dtype=np.float32))
         return {
@@ -117,11 +116,19 @@ class Gan(Task):
             "known": torch.from_numpy(np.ascontiguousarray(example["known"])),
             "t": torch.tensor(t),
             "x_t": self.levels.noised(x0, t, first),
-            "step": torch.tensor((1.0, 0.0, 0.0) if self.clean else self.levels.posterior(t, s), dtype=torch.float32),
+            "step": torch.tensor(step, dtype=torch.float32),
             "noise": torch.stack(others),
             "z": torch.from_numpy(rng.standard_normal((2, self.network.latent), dtype=np.float32)),
             "seed": torch.tensor(int(rng.integers(2**62))),
         }
+
+    def _step(self, rng: np.random.Generator) -> tuple[int, tuple[float, float, float]]:
+        """A level t, and what of x0, x_t and noise is judged: x_s, or x0 as it is."""
+        if self.judged == "x0":
+            return int(rng.integers(1, self.T + 1)), (1.0, 0.0, 0.0)
+        levels = self.walk.levels(self.levels)
+        s, t = list(pairwise(levels))[int(rng.integers(len(levels) - 1))]
+        return t, self.levels.posterior(t, s)
 
     def loss(self, role: str, networks: Mapping[str, nn.Module], batch: Item) -> tuple[Tensor, dict[str, Tensor]]:
         known = batch["known"] if self.network.condition else torch.zeros_like(batch["known"])
