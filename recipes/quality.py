@@ -75,7 +75,7 @@ def table(row: Path, kind: str, args: Quality, by: Judges) -> tuple[dict[str, np
         values = {name: [score.values["hole"][name] for score in scores] for name in scores[0].values["hole"]}
         border, inside = zip(*map(seams, pairs), strict=True)
         every.append(values | {"seam": border, "inside": inside})
-    return {name: np.mean([one[name] for one in every], 0) for name in every[0]} if every else {}, len(every)
+    return {name: np.mean([one[name] for one in every], 0) for name in every[0]}, len(every)
 
 
 def ratio(mine: np.ndarray, theirs: np.ndarray) -> str:
@@ -90,16 +90,15 @@ def main(args: Quality) -> None:
         reference(args, name)
     by = judges(["psnr"], args.features)
     for kind in sorted(path.name for path in args.masks.iterdir()):
-        both = [table(args.results / name, kind, args, by)[0] for name in TELEA]
+        rows = sorted(path for path in args.results.iterdir() if any(path.glob(f"*/{kind}/*")))
+        tables = {row.name: table(row, kind, args, by) for row in rows}
+        both = [tables[name][0] for name in TELEA]
         distances = [name for name in both[0] if name.startswith("perceptual")]
         titles = ["row", "n", "seeds", "PSNR, dB", *(part for name in distances for part in (name, "of Telea's")), "seam", "2 px inside"]
         print("", "| " + " | ".join(titles) + " |", "|" + "---|" * len(titles), sep="\n")
-        for row in sorted(path for path in args.results.iterdir() if any(path.glob("*/*/*"))):
-            values, seeds = table(row, kind, args, by)
-            if not values:
-                continue
+        for row, (values, seeds) in tables.items():
             low, high = interval(values["psnr"])
-            cells = [f"{kind}, {row.name}", str(len(values["psnr"])), str(seeds), f"{values['psnr'].mean():.2f} [{low:.2f}, {high:.2f}]"]
+            cells = [f"{kind}, {row}", str(len(values["psnr"])), str(seeds), f"{values['psnr'].mean():.2f} [{low:.2f}, {high:.2f}]"]
             for name in distances:
                 mine = values[name]
                 cells += [f"{mine.mean():.3f}", ratio(mine, min((one[name] for one in both), key=np.mean))]

@@ -379,8 +379,15 @@ def test_it_learns_both_sides_of_a_coin_where_a_mean_would_be_grey(steps):
     assert float(sides.abs().mean()) == pytest.approx(0.8, abs=0.2)
 
 
+def test_an_adapter_of_what_could_not_be_loaded_again_is_refused_before_training(tmp_path):
+    base = tiny.folder(tmp_path / "base", tiny.network(Condition(), latent=8, unet_other={"class_embed_type": "identity"}), cosine(1000))
+    config = NetworkConfig(prediction="x0", size=16, condition=Condition())
+    with pytest.raises(UsageError, match="has another class_embed_type, and an adapter changes the inputs alone"):
+        Gan(start=str(base), lora=LoRA(2, 4.0), schedule="cosine", T=1000, network=config, judge=SMALL).build(0)
+
+
 def test_the_discriminator_may_see_x0_itself_from_any_level():
-    t = task(judged="x0", T=1000, schedule="cosine", walk=Walk(4, "trailing"))
+    t = task(shown="x0", T=1000, schedule="cosine", walk=Walk(4, "trailing"))
     items = [t.item(example(), np.random.default_rng(i)) for i in range(40)]
     assert {tuple(item["step"].tolist()) for item in items} == {(1.0, 0.0, 0.0)}
     seen = sorted(int(item["t"]) for item in items)

@@ -14,11 +14,15 @@ from inpaintkit.models.unet import Network, NetworkConfig, channels, inputs, set
 def adapted(network: Network, name: str, start: catalog.Model, wanted: LoRA, config: NetworkConfig) -> Adapted:
     """`network`, which has the weights of `start` (loaded by `name`) and perhaps more inputs, with an adapter. Takes `network` over.
 
-    config: of the network with the adapter. Raises `UsageError` for a start that is an adapter itself, and what `Adapted` does.
+    config: of the network with the adapter. Raises `UsageError` for a start that is an adapter itself or differs in more than its inputs,
+    for loading builds the network from the start, and what `Adapted` does.
     """
     if lora.holds(catalog.locate(name)):
         raise UsageError(f"task.start: {name} is an adapter itself; merge it with `inpaintkit models convert` first")
-    added = inputs(config, channels(network)) != settings(start.unet)["in_channels"]
+    mine, theirs = settings(network), settings(start.unet)
+    if other := [key for key in theirs if key not in ("in_channels", "sample_size") and mine[key] != theirs[key]]:
+        raise UsageError(f"task.lora: {name} has another {other[0]}, and an adapter changes the inputs alone; train without task.lora")
+    added = inputs(config, channels(network)) != theirs["in_channels"]
     if added and wanted.train_input is False:
         raise UsageError("task.lora.train_input = false: the inputs that were added would stay at zero weight; leave it out")
     base = name if name in catalog.MODELS else str(_absolute(name))

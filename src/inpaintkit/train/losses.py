@@ -1,4 +1,4 @@
-"""How much each noise level counts in the loss."""
+"""How much each noise level, and each place of a picture, counts in the loss."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -38,3 +38,8 @@ def weight(prediction: str, weighting: Weighting, schedule: NoiseSchedule, t: Te
             return clipped / snr
         case _:
             return clipped * schedule.sigma(t) ** 2
+
+
+def mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean over the batch of each picture's weighted sum; values and weight `(B, 1, H, W)`, the weights of a picture of sum 1."""
+    return (values * weight).sum((1, 2, 3)).mean()

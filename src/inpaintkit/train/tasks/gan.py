@@ -28,6 +28,7 @@ from inpaintkit.models.denoisers import NetworkDenoiser
 from inpaintkit.models.gan import Discriminator, judged
 from inpaintkit.models.lora import LoRA
 from inpaintkit.models.unet import Network, NetworkConfig, channels, inputs, multiple, settings, started
+from inpaintkit.train import losses
 from inpaintkit.train.adapters import adapted, export
 from inpaintkit.train.judging import Judge, Weight
 from inpaintkit.train.levels import check_start
@@ -62,7 +63,7 @@ class Gan(Task):
     T: Annotated[int, Field(ge=1, le=100_000)] = 4
     walk: Walk = Walk(4, "trailing")
     """The levels it steps between: 2 to 8; 1 is a plain GAN."""
-    judged: Literal["step", "x0"] = "step"
+    shown: Literal["step", "x0"] = "step"
     """What the discriminator sees: x_s, as in the paper, or x0 itself, made at any level (as Sauer et al. 2023 do, ADD). The noise of
     large steps hides blur from it; and a generator that knows all levels can start part-way, as filling coarse to fine does."""
     judge: Judge = field(default_factory=Judge)
@@ -124,7 +125,7 @@ class Gan(Task):
 
     def _step(self, rng: np.random.Generator) -> tuple[int, tuple[float, float, float]]:
         """A level t, and what of x0, x_t and noise is judged: x_s, or x0 as it is."""
-        if self.judged == "x0":
+        if self.shown == "x0":
             return int(rng.integers(1, self.T + 1)), (1.0, 0.0, 0.0)
         levels = self.walk.levels(self.levels)
         s, t = list(pairwise(levels))[int(rng.integers(len(levels) - 1))]
@@ -188,8 +189,8 @@ class Gan(Task):
         real = _down(batch["x0"], batch, 0)
         of_real, of_fake = (self._found(networks, x_s, batch, known)[0] for x_s in (real, fake))
         weight = judged(known, batch["x0"].shape[-1] // of_real.shape[-1])
-        parts = {"d_real": _mean(of_real, weight), "d_fake": _mean(of_fake, weight)}
-        loss = _mean(F.softplus(-of_real) + F.softplus(of_fake), weight)
+        parts = {"d_real": losses.mean(of_real, weight), "d_fake": losses.mean(of_fake, weight)}
+        loss = losses.mean(F.softplus(-of_real) + F.softplus(of_fake), weight)
         if self.judge.r1:
             parts["r1"] = self._slope(networks, real, batch, known, weight)
             loss = loss + self.judge.r1 / 2 * parts["r1"]
@@ -209,9 +210,11 @@ class Gan(Task):
         """The generator's loss (Xiao et al. 2022, eq. 6, non-saturating), with the terms that steady it."""
         x0, whole = self._x0(networks, batch, known, 1)
         scores, found = self._found(networks, _down(whole, batch, 0), batch, known)
-        parts = {"adversarial": _mean(F.softplus(-scores), judged(known, x0.shape[-1] // scores.shape[-1]))}
+        parts = {"adversarial": losses.mean(F.softplus(-scores), judged(known, x0.shape[-1] // scores.shape[-1]))}
         error = (x0 - batch["x0"]).abs().mean(1, keepdim=True)
-        parts["x0"], parts["known"] = (_mean(error, part / part.sum((1, 2, 3), keepdim=True).clamp(min=1)) for part in (1 - known, known))
+        parts["x0"], parts["known"] = (
+            losses.mean(error, part / part.sum((1, 2, 3), keepdim=True).clamp(min=1)) for part in (1 - known, known)
+        )
         loss = parts["adversarial"] + self.x0_weight * parts["x0"] + self.known_weight * parts["known"]
         if self.feature_weight:
             with torch.no_grad():  # the same noise on both: they differ by what the generator made
@@ -246,11 +249,6 @@ def _down(x0: Tensor, batch: Item, noise: int) -> Tensor:
     """x_s from x0 and x_t, with the step's own noise."""
     of_x0, of_x_t, sigma = batch["step"][:, :, None, None, None].unbind(1)
     return of_x0 * x0 + of_x_t * batch["x_t"] + sigma * batch["noise"][:, noise]
-
-
-def _mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Mean over the batch of each picture's weighted mean."""
-    return (values * weight).sum((1, 2, 3)).mean()
 
 
 def _distance(picture: Tensor, batch: Item) -> Tensor:
