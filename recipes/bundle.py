@@ -1,8 +1,9 @@
-"""Put a trained model folder into the package as bfloat16, with its card and checksum: a denoiser, or an adapter of a bundled one.
+"""Put a trained model folder into the package as bfloat16, with its card and checksum: a denoiser, an adapter of one, a mask predictor.
 
     python recipes/bundle.py runs/photo-64/model photo-64        (the card is recipes/photo-64.md)
 
-How a denoiser is used by default is taken from recipes/NAME.toml: that may have been decided after training. A generator keeps its own.
+How a denoiser or mask predictor is used by default is taken from recipes/NAME.toml: that may have been decided after training. A
+generator keeps its own.
 """
 
 import json
@@ -17,7 +18,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from inpaintkit.core.files import write_bytes, writing_folder
 from inpaintkit.core.settings import dumped
-from inpaintkit.models import catalog, lora
+from inpaintkit.models import catalog, damage, lora
 from inpaintkit.models.checkpoints import WEIGHTS, load_folder, save_folder, sha256
 from inpaintkit.models.unet import NetworkConfig
 from inpaintkit.train.recipes import read
@@ -47,12 +48,19 @@ def adapter(source: Path, folder: Path, config: NetworkConfig | None, card: str)
     return Path(lora.WEIGHTS)
 
 
+def detector(source: Path, folder: Path, config: damage.DetectorConfig, card: str) -> Path:
+    network = damage.load(str(source)).network
+    network.config = config
+    damage.save_folder(folder, network, card)
+    return Path(damage.WEIGHTS)
+
+
 source, name = Path(sys.argv[1]), sys.argv[2]
 target, card, task = catalog.ASSETS / name, (HERE / f"{name}.md").read_text(), read(HERE / f"{name}.toml").task
-write = adapter if lora.holds(source) else denoiser
+write = adapter if lora.holds(source) else detector if damage.is_detector(str(source)) else denoiser
 new = target.with_name(f"{name}.new")
 with writing_folder(new) as temporary:
-    weights = write(source, temporary, task.network if task.kind == "denoise" else None, card)
+    weights = write(source, temporary, None if task.kind == "gan" else task.network, card)
 shutil.rmtree(target, ignore_errors=True)
 new.rename(target)
 sums = catalog.ASSETS / "SHA256.json"

@@ -18,9 +18,9 @@ def darkness() -> DamageNet:
     network = DamageNet(DetectorConfig(widths=(4,), reach=16))
     for parameter in network.parameters():
         torch.nn.init.zeros_(parameter)
-    torch.nn.init.ones_(network.first[1].weight)
+    torch.nn.init.ones_(network.fine[0][1].weight)
     for channel, sign in enumerate((1.0, -1.0)):  # red above 0 and below, passed on by blocks that add nothing
-        network.first[0].weight.data[channel, 0, 1, 1] = sign
+        network.fine[0][0].weight.data[channel, 0, 1, 1] = sign
         network.last.weight.data[0, channel, 1, 1] = -40.0 * sign
     network.last.bias.data[0] = -32.0
     return network

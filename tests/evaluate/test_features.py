@@ -18,9 +18,10 @@ from torch.nn import functional as F
 from evaluate.seeded import picture, seeded, summary
 from inpaintkit.core.errors import BadInput
 from inpaintkit.evaluate import features
-from inpaintkit.evaluate.extractors import EXTRACTORS, load, mobilenet_v2, squeezenet1_0
+from inpaintkit.evaluate.extractors import EXTRACTORS, load, squeezenet1_0
 from inpaintkit.evaluate.inception import Inception, clean
-from inpaintkit.models.tensors import read_tensors
+from inpaintkit.models.backbones import mobilenet_v2
+from inpaintkit.models.tensors import read_tensors, shapes
 
 GIVEN = json.loads((Path(__file__).parent / "networks.json").read_text())
 MAKE = {**features.BACKBONES, "squeezenet1_0": squeezenet1_0, "mobilenet_v2": mobilenet_v2, "inception": Inception}
@@ -36,7 +37,7 @@ def files(folder: Path, name: str) -> torch.nn.Module:
 @pytest.mark.parametrize("name", MAKE)
 def test_names_shapes_and_numbers_of_weights_are_the_public_ones(name):
     with torch.device("meta"):
-        state = features.shapes(MAKE[name]().state_dict())
+        state = shapes(MAKE[name]().state_dict())
     assert len(state) == GIVEN[name]["tensors"]
     assert sum(int(np.prod(shape)) for key, shape in state.items() if "running" not in key) == GIVEN[name]["parameters"]
     lines = "\n".join(f"{key} {shape}" for key, shape in sorted(state.items()))

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.models import catalog, damage
+from inpaintkit.models.backbones import mobilenet_v2
 from inpaintkit.models.damage import CONFIG, WEIGHTS, DetectorConfig, build
 
 TINY = DetectorConfig(widths=(8, 12), reach=32)
@@ -45,9 +46,38 @@ def test_any_size_gives_one_logit_for_each_pixel(size):
 
 def test_the_whole_default_network_has_a_small_file(tmp_path):
     network = build(DetectorConfig(), 0)
-    assert 1e6 < sum(p.numel() for p in network.parameters()) < 2e6
+    assert 8e5 < sum(p.numel() for p in network.parameters()) < 1e6
     damage.save_folder(tmp_path / "d", network, "card")
-    assert (tmp_path / "d" / WEIGHTS).stat().st_size < 4e6
+    assert (tmp_path / "d" / WEIGHTS).stat().st_size < 2e6
+
+
+def test_a_classifiers_weights_become_its_contracting_half(tmp_path):
+    classifier = mobilenet_v2().state_dict()
+    save_file(classifier | {"classifier.weight": torch.zeros(3, 1280)}, tmp_path / "net.safetensors")
+    network = build(DetectorConfig(widths=(8, 12, 16)), 0)
+    network.start_from(tmp_path / "net.safetensors")
+    trunk = network.trunk.state_dict()
+    assert trunk.keys() == {name.removeprefix("features.") for name in classifier if int(name.split(".")[1]) <= 3}
+    assert all(torch.equal(value, classifier[f"features.{name}"]) for name, value in trunk.items())
+    assert not any(
+        torch.equal(value, build(DetectorConfig(widths=(8, 12, 16)), 0).trunk.state_dict()[name]) for name, value in trunk.items()
+    )
+    save_file({"features.0.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(BadInput, match="holds other weights"):
+        network.start_from(tmp_path / "other.safetensors")
+    with pytest.raises(BadInput, match="no such file"):
+        network.start_from(tmp_path / "none.safetensors")
+
+
+def test_every_map_of_the_classifier_is_looked_at():
+    network, x = awake(DetectorConfig(widths=(8, 12, 16, 16, 16))), picture(64, 64)
+    before = network(x)
+    for skip in network.skips:
+        changed = skip[0].weight.clone()
+        skip[0].weight.zero_()
+        assert (network(x) - before).abs().max() > 1e-4
+        skip[0].weight.copy_(changed)
+    assert torch.equal(network(x), before)
 
 
 def test_the_same_seed_builds_the_same_network_and_leaves_the_generator_alone():
@@ -123,11 +153,11 @@ def test_thin_lines_stand_out_and_broad_ones_do_not():
 
 def test_norms_take_batch_statistics_in_training_only():
     network, x = awake(), picture(32, 32)
-    before = network.state_dict()["first.1.running_mean"].clone()
+    before = network.state_dict()["fine.0.1.running_mean"].clone()
     network(x)
-    assert torch.equal(network.state_dict()["first.1.running_mean"], before)
+    assert torch.equal(network.state_dict()["fine.0.1.running_mean"], before)
     shifted = network.train()(x * 0.5)
-    assert not torch.equal(network.state_dict()["first.1.running_mean"], before)
+    assert not torch.equal(network.state_dict()["fine.0.1.running_mean"], before)
     assert not torch.allclose(shifted, network.eval()(x * 0.5))
     assert all(value.is_floating_point() for value in network.state_dict().values())
 

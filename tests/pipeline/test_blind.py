@@ -131,9 +131,9 @@ def dots(widths: tuple[int, ...] = (4,)) -> Detector:
     network = DamageNet(DetectorConfig(widths=widths, reach=16, threshold=0.5))
     for parameter in network.parameters():
         torch.nn.init.zeros_(parameter)
-    torch.nn.init.ones_(network.first[1].weight)
+    torch.nn.init.ones_(network.fine[0][1].weight)
     for channel, sign in enumerate((1.0, -1.0)):  # what is above 0 and what is below: none is lost where the rest is cut off
-        network.first[0].weight.data[channel, :2, 1, 1] = sign
+        network.fine[0][0].weight.data[channel, :2, 1, 1] = sign
         network.last.weight.data[0, channel, 1, 1] = -4.0 * sign
     return Detector("dots", network.eval().requires_grad_(False), "")
 

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from inpaintkit.core.errors import UsageError
 from inpaintkit.core.settings import checked
 from inpaintkit.data.damage import KINDS, SEEN, UNSEEN
 from inpaintkit.models import damage as detectors
+from inpaintkit.models.backbones import mobilenet_v2
 from inpaintkit.models.damage import DetectorConfig
+from inpaintkit.models.tensors import fit, read_tensors
 from inpaintkit.train.recipes import Recipe, read
 from inpaintkit.train.tasks.damage import SMOOTH, Damage, iou, soft_dice
 
@@ -145,6 +148,19 @@ def test_what_is_exported_is_what_blind_loads_and_can_be_gone_on_from(tmp_path):
     assert all(torch.equal(again[key], value) for key, value in loaded.network.state_dict().items())
     with pytest.raises(UsageError, match="other widths"):
         replace(TASK, start=str(tmp_path / "model"), network=DetectorConfig(widths=(16, 32))).build(4)
+
+
+def test_a_trunk_that_knows_something_is_taken_over_and_learns_slower(tmp_path):
+    save_file(mobilenet_v2().state_dict(), tmp_path / "net.safetensors")
+    task = replace(TASK, trunk=tmp_path / "net.safetensors")
+    given, trunk = mobilenet_v2(), task.build(0)["network"].trunk
+    fit(given, read_tensors(task.trunk), task.trunk)
+    assert all(torch.equal(a, b) for a, b in zip(trunk.parameters(), given.features[: len(trunk)].parameters(), strict=True))
+    assert (task.rate("network", "trunk.0.conv.weight"), task.rate("network", "last.weight")) == (0.25, 1.0)
+    assert replace(TASK, start="damage").rate("network", "trunk.0.conv.weight") == 0.25
+    assert TASK.rate("network", "trunk.0.conv.weight") == 1.0
+    with pytest.raises(UsageError, match=r"task.start and task.trunk.*one of them"):
+        replace(task, start="damage").build(0)
 
 
 def test_the_recipe_holds_out_the_kinds_it_is_measured_on():

@@ -230,7 +230,10 @@ class Duel(Task):
         return (told - networks["teacher"](batch["x"]).detach()).square().mean(), {f"{role}_mean": told.mean()}
 
     def adam(self, role: str) -> dict[str, Any]:
-        return {"lr": 2.0, "betas": (0.0, 0.9)} if role == "critic" else {}
+        return {"betas": (0.0, 0.9)} if role == "critic" else {}
+
+    def rate(self, role: str, name: str) -> float:
+        return 2.0 if role == "critic" else 1.0
 
     def export(self, folder: Path, networks: Mapping[str, nn.Module], card: str) -> None:
         raise NotImplementedError

@@ -10,55 +10,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from inpaintkit.core.errors import BadInput
-from inpaintkit.evaluate.features import COUNTER, Fire, Maps, alex, fit, pool, shapes, squeeze, vgg
-from inpaintkit.models.tensors import read_tensors
+from inpaintkit.evaluate.features import Fire, alex, pool, squeeze, vgg
+from inpaintkit.models.backbones import Maps, mobilenet_v2
+from inpaintkit.models.tensors import COUNTER, fit, read_tensors, shapes
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's pictures in [0, 1]."""
-
-
-class Padded(nn.Module):
-    """Convolution that pads as TensorFlow's "SAME": the odd pixel goes after, and how many depends on the picture's size."""
-
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1, bounded: bool = True):
-        super().__init__()
-        self.conv, self.bounded = nn.Conv2d(inputs, outputs, size, stride, groups=groups), bounded
-
-    def forward(self, x: Tensor) -> Tensor:
-        size, stride = self.conv.kernel_size[0], self.conv.stride[0]
-        short = [max((-(-n // stride) - 1) * stride + size - n, 0) for n in (x.shape[3], x.shape[2])]
-        x = self.conv(F.pad(x, [part for n in short for part in (n // 2, n - n // 2)]))
-        return F.relu6(x) if self.bounded else x
-
-
-class Inverted(nn.Module):
-    """MobileNetV2's block: expand, filter each channel, project; added to its input where the shapes agree."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int):
-        super().__init__()
-        wide = inputs * expansion
-        first = [Padded(inputs, wide, 1)] if expansion > 1 else []
-        self.body = nn.Sequential(*first, Padded(wide, wide, 3, stride, wide), Padded(wide, outputs, 1, bounded=False))
-        self.added = stride == 1 and inputs == outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x) if self.added else self.body(x)
-
-
-def mobilenet_v2() -> Maps:
-    """MobileNetV2 (Sandler et al. 2018, table 2), batch norms folded into the convolutions."""
-    layers: list[nn.Module] = [Padded(3, 32, 3, 2)]
-    inputs = 32
-    for expansion, outputs, count, stride in (
-        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
-    ):  # fmt: skip
-        for i in range(count):
-            layers.append(Inverted(inputs, outputs, stride if i == 0 else 1, expansion))
-            inputs = outputs
-    return Maps([*layers, Padded(320, 1280, 1)], (1, 3, 6, 13, 17, 18), (16, 24, 32, 96, 320, 1280))
 
 
 def squeezenet1_0() -> Maps:

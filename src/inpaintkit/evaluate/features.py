@@ -12,7 +12,7 @@ also come with torchmetrics.) The network of FID is in `inception.py`, networks 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +23,8 @@ from torch.nn import functional as F
 
 from inpaintkit.core.errors import BadInput
 from inpaintkit.evaluate.inception import Inception
-from inpaintkit.models.tensors import read_tensors
+from inpaintkit.models.backbones import Maps
+from inpaintkit.models.tensors import COUNTER, fit, read_tensors
 
 
 @dataclass(frozen=True)
@@ -72,30 +73,6 @@ def heads_file(name: str, where: Path | None = None) -> Path:
 def pool(ceil: bool = False, size: int = 3) -> nn.MaxPool2d:
     """Maximum of `size` x `size` positions, half as many each way."""
     return nn.MaxPool2d(size, 2, ceil_mode=ceil)
-
-
-class Maps(nn.Module):
-    """A classifier's feature part, cut into stages: pictures `(B, 3, H, W)`, normalised as it was trained -> one map for each stage."""
-
-    ends: Sequence[int]
-    """Number of the layer after which each stage's map is taken."""
-    widths: Sequence[int]
-    """Channels of the maps."""
-
-    def __init__(self, layers: Sequence[nn.Module], ends: Sequence[int], widths: Sequence[int]):
-        super().__init__()
-        self.features = nn.Sequential(*layers)
-        self.ends, self.widths = tuple(ends), tuple(widths)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        maps = []
-        for i, layer in enumerate(self.features):
-            x = layer(x)
-            if i in self.ends:
-                maps.append(x)
-            if i == self.ends[-1]:
-                break
-        return maps
 
 
 class Fire(nn.Module):
@@ -194,26 +171,6 @@ def inception(where: Path | None = None) -> Inception:
     network = Inception()
     fit(network, {k: v for k, v in read_tensors(path, leave_out=COUNTER).items() if not k.startswith("fc.")}, path)
     return network.eval().requires_grad_(False)
-
-
-COUNTER = "num_batches_tracked"
-"""How the names of batch norm's counters end; they are whole numbers that only training reads, and older files have none."""
-
-
-def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every weight, batch norm's counters left out."""
-    return {key: tuple(tensor.shape) for key, tensor in tensors.items() if not key.endswith(COUNTER)}
-
-
-def fit(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load weights whose names and shapes are exactly those of the network. Raises `BadInput`."""
-    given, needed = shapes(tensors), shapes(network.state_dict())
-    if given != needed:
-        wrong = next(iter(sorted(needed.items() ^ given.items())))[0]
-        raise BadInput(f"{path}: holds other weights than expected (first at {wrong}); get the file again")
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise BadInput(f"{path}: holds NaN or infinity; get the file again")
-    network.load_state_dict({key: tensors[key].float() for key in needed}, strict=False)
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from inpaintkit.core.errors import BadInput
 
 FLOATS = ("F16", "BF16", "F32", "F64")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+COUNTER = "num_batches_tracked"
+"""How the names of batch norm's counters end; they are whole numbers that only training reads, and older files have none."""
 
 
 def read_tensors(path: Path, leave_out: str | None = None) -> dict[str, Tensor]:
@@ -89,3 +91,19 @@ def _fault(key: object, tensor: object) -> str | None:
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         return "claims more numbers than the file holds; only dense tensors can be weights"
     return None
+
+
+def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every weight, batch norm's counters left out."""
+    return {key: tuple(tensor.shape) for key, tensor in tensors.items() if not key.endswith(COUNTER)}
+
+
+def fit(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load weights whose names and shapes are exactly those of the network. Raises `BadInput`."""
+    given, needed = shapes(tensors), shapes(network.state_dict())
+    if given != needed:
+        wrong = next(iter(sorted(needed.items() ^ given.items())))[0]
+        raise BadInput(f"{path}: holds other weights than expected (first at {wrong}); get the file again")
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise BadInput(f"{path}: holds NaN or infinity; get the file again")
+    network.load_state_dict({key: tensors[key].float() for key in needed}, strict=False)

@@ -236,10 +236,14 @@ class Trainer:
             yield
 
     def _optimizer(self, role: str) -> torch.optim.Optimizer:
-        own = self.task.adam(role)
-        values: dict[str, Any] = {"lr": self.recipe.lr, "betas": self.recipe.betas, "weight_decay": self.recipe.weight_decay, "fused": True}
-        group = {"params": self.trained[role], "factor": own.pop("lr", 1.0)}
-        return torch.optim.AdamW([group], **(values | own))
+        recipe = self.recipe
+        values: dict[str, Any] = {"lr": recipe.lr, "betas": recipe.betas, "weight_decay": recipe.weight_decay, "fused": True}
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in self.networks[role].named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault(self.task.rate(role, name), []).append(parameter)
+        given = [{"params": group, "factor": factor} for factor, group in groups.items()]
+        return torch.optim.AdamW(given, **(values | self.task.adam(role)))
 
     def _placed(self, batch: Item) -> Item:
         return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}

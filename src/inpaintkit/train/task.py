@@ -78,5 +78,9 @@ class Task(Settings, ABC):
         return None
 
     def adam(self, role: str) -> dict[str, Any]:
-        """Arguments of AdamW for the network `role` that differ from the recipe's; `lr` is a factor on the recipe's rate."""
+        """Arguments of AdamW for the network `role` that differ from the recipe's."""
         return {}
+
+    def rate(self, role: str, name: str) -> float:
+        """Factor on the recipe's learning rate for the parameter `name` of the network `role`."""
+        return 1.0

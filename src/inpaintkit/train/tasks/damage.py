@@ -19,6 +19,8 @@ from inpaintkit.models.damage import DamageNet, DetectorConfig
 from inpaintkit.train.task import Item, Task
 
 Share = Annotated[float, Field(ge=0)]
+LEARNT = 0.25
+"""Factor on the learning rate of weights that know something already (at equal time ahead of one rate for all)."""
 SMOOTH = 1e-3  # of the pixels, added to both sides of the Dice ratio: a picture without damage has a finite loss
 
 
@@ -36,6 +38,8 @@ class Damage(Task):
     """Chance of one more kind of damage on top of each."""
     dice: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the Dice loss; that of the cross-entropy is 1."""
+    trunk: Path | None = None
+    """File with MobileNetV2's published weights (safetensors or torch.save) to start its half of the network from; needs no `start`."""
     start: str | None = None
     """Detector (bundled name or folder) whose weights to start from."""
 
@@ -44,13 +48,20 @@ class Damage(Task):
             raise UsageError(f"task.kinds.{min(unknown)} is not a kind of damage; there are {', '.join(KINDS)}")
         if not sum(self.kinds.values()):
             raise UsageError("the shares of task.kinds must not all be 0")
+        if self.start and self.trunk:
+            raise UsageError("task.start and task.trunk: the detector to start from has a trunk; give one of them")
         network = detectors.build(self.network, seed)
+        if self.trunk:
+            network.start_from(self.trunk)
         if self.start:
             started = detectors.load(self.start).network
             if started.config.widths != self.network.widths:
                 raise UsageError("start: its network has other widths; give task.network the same")
             network.load_state_dict(started.state_dict())
         return {"network": network}
+
+    def rate(self, role: str, name: str) -> float:
+        return LEARNT if name.startswith("trunk.") and (self.trunk or self.start) else 1.0
 
     def multiple(self, networks: Mapping[str, nn.Module]) -> int:
         return self.network.multiple

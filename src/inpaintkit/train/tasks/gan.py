@@ -148,7 +148,10 @@ class Gan(Task):
         return torch.cat([batch["x0"] * batch["known"], *fills, batch["x0"]], 3)
 
     def adam(self, role: str) -> dict[str, Any]:
-        return {"betas": (0.5, 0.9), "lr": self.judge.lr if role == "discriminator" else 1.0}
+        return {"betas": (0.5, 0.9)}
+
+    def rate(self, role: str, name: str) -> float:
+        return self.judge.lr if role == "discriminator" else 1.0
 
     def export(self, folder: Path, networks: Mapping[str, nn.Module], card: str) -> None:
         generator = networks["generator"]
