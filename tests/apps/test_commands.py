@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -74,6 +75,8 @@ def test_models_are_listed_described_and_checked(cli, model):
     assert "plain" in out
     code, out, _ = cli("models", "check", model)
     assert (code, "all finite" in out) == (0, True)
+    assert "adapts" not in cli("models", "info", model)[1]
+    assert re.search(r"adapts +photo-64\n", cli("models", "info", "face-64")[1])
 
 
 def test_mask_show_tints_the_hole_only(cli, photo, mask, tmp_path):

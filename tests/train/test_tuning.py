@@ -6,10 +6,11 @@ import torch
 
 import tiny
 from inpaintkit.core.errors import UsageError
+from inpaintkit.core.progress import Progress
 from inpaintkit.data.images import to_picture
 from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.pipeline.job import Options
-from inpaintkit.train.tuning import Progress, tuned
+from inpaintkit.train.tuning import tuned
 
 HOLE = np.zeros((48, 40), bool)
 HOLE[10:34, 12:30] = True

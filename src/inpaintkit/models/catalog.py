@@ -38,6 +38,8 @@ class Model:
     network: AnyNetwork
     schedule: NoiseSchedule
     sha256: str
+    base: str | None = None
+    """Of an adapter: the model it is merged into."""
 
     @property
     def unet(self) -> Network:
@@ -97,7 +99,7 @@ def _adapted(name: str, folder: Path) -> Model:
     check_bundled(name, digest := sha256(folder / lora.WEIGHTS))
     model = load(base)
     schedule = from_config(scheduler_config(folder), str(folder))
-    return Model(name, lora.load(folder, model.unet, model.sha256), schedule, digest)
+    return Model(name, lora.load(folder, model.unet, model.sha256), schedule, digest, adapter.base)
 
 
 def check_bundled(name: str, digest: str) -> None:

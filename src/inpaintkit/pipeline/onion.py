@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,21 +9,14 @@ import torch
 from scipy import ndimage
 
 from inpaintkit.core.errors import UsageError
+from inpaintkit.core.progress import Progress
 from inpaintkit.data.images import Hole, Picture, check_hole
 from inpaintkit.pipeline.fill import changed_outside
 from inpaintkit.pipeline.fillers import Fill
 
 
-@dataclass(frozen=True)
-class Ring:
-    """Rings filled so far, and to be filled."""
-
-    done: int
-    total: int
-
-
 def onion(
-    picture: Picture, hole: Hole, fill: Fill, ring: int = 8, on_ring: Callable[[Ring], None] | None = None
+    picture: Picture, hole: Hole, fill: Fill, ring: int = 8, on_ring: Callable[[Progress], None] | None = None
 ) -> tuple[Picture, dict[str, Any]]:
     """The picture with its hole `(H, W)` filled in rings of `ring` pixels by any `fill(image, hole)`; and the record.
 
@@ -44,7 +36,7 @@ def onion(
             raise UsageError(f"fill gave an array of shape {filled.shape} for an image of shape {image.shape}; it must keep the shape")
         image[depth == k] = filled[depth == k]
         if on_ring is not None:
-            on_ring(Ring(k, total))
+            on_ring(Progress(k, total))
     width, height = picture.size
     values = torch.from_numpy(image * 2 - 1).permute(2, 0, 1)[None]
     result = picture.pasted((0, 0, width, height), values, hole)

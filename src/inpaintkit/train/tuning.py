@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from inpaintkit.core.errors import UsageError
+from inpaintkit.core.progress import Progress
 from inpaintkit.core.sampler import Seed
 from inpaintkit.core.schedule import NoiseSchedule
 from inpaintkit.data.images import Hole, Picture
@@ -42,14 +43,6 @@ class Piece:
     picture: Tensor
     """`(1, 3, H, W)`, extended smoothly where nothing is known."""
     known: Tensor
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Steps made and to be made."""
-
-    done: int
-    total: int
 
 
 def tuned(

@@ -56,11 +56,11 @@ class Eval(Command):
 def run(argv: Sequence[str]) -> None:
     args: Eval = parse(Eval, argv, "inpaintkit eval")
     from inpaintkit.apps.cli.progress import progress
+    from inpaintkit.core.progress import Progress
     from inpaintkit.evaluate import eval as evaluation
     from inpaintkit.evaluate import frozen
     from inpaintkit.evaluate.pairs import listed, paired
     from inpaintkit.evaluate.sets import LEAST
-    from inpaintkit.pipeline.onion import Ring
 
     pairs = paired(args.results, args.truth, args.masks)
     if pairs.unmatched and not args.partial:
@@ -72,7 +72,7 @@ def run(argv: Sequence[str]) -> None:
     with progress("measuring", args.quiet, "picture") as show:
         for score in evaluation.scored(pairs.found, by, args.limits, frozen.digests(args.masks)):
             scores.append(score)
-            show(Ring(len(scores), len(pairs.found)))
+            show(Progress(len(scores), len(pairs.found)))
     kinds = evaluation.kinds(scores)
     sets = {kind: evaluation.distances(part, by) for kind, part in kinds.items()}
     if args.features and (fewest := min(map(len, kinds.values()))) < LEAST:

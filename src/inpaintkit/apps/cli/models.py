@@ -94,6 +94,7 @@ def _info(name: str) -> None:
         "model": name,
         "folder": catalog.locate(name),
         "sha256": model.sha256,
+        **({"adapts": model.base} if model.base else {}),
         "parameters": f"{sum(p.numel() for p in model.network.parameters()):,}",
         "predicts": config.prediction,
         "told the hole": told,
