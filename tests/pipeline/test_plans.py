@@ -8,6 +8,7 @@ import pytest
 import tiny
 from inpaintkit.core.walk import Walk
 from inpaintkit.data.images import to_picture
+from inpaintkit.methods.copaint import CoPaint
 from inpaintkit.methods.dps import DPS
 from inpaintkit.methods.plain import Plain
 from inpaintkit.pipeline.fill import Inpainter
@@ -26,3 +27,21 @@ def test_the_seconds_are_the_evaluations_times_one_measured_call(tmp_path, metho
     widest = max(size for _, size in levels)
     assert len({size for _, size in levels}) > 1
     assert found["seconds"] == pytest.approx(2 * 3 * sum(calls * size / widest for calls, size in levels), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        (Plain(walk=Walk(3, "trailing")), Options()),
+        (Plain(walk=Walk(3, "trailing")), Options(guidance=2.0)),
+        (Plain(walk=Walk(3, "trailing")), Options(guidance=1.0)),
+        (CoPaint(inner=3, walk=Walk(3, "trailing")), Options()),
+    ],
+)
+def test_as_many_evaluations_are_planned_as_are_made(tmp_path, method, options):
+    pipe = Inpainter.from_pretrained(str(tiny.folder(tmp_path, tiny.network())), device="cpu", dtype="float32")
+    hole = np.zeros((32, 32), bool)
+    hole[10:14, 10:14] = True
+    picture = to_picture(np.zeros((32, 32, 3), np.float32))[0]
+    planned = plan(pipe, picture, hole, method, options, 1)["evaluations"]
+    assert planned == pipe.fill(picture, hole, method, options=options)[1]["nfe"] >= 3

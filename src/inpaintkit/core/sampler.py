@@ -150,6 +150,11 @@ class Method(Settings, ABC):
     walk: Walk = Walk()
     """The levels visited."""
 
+    @property
+    def calls(self) -> int:
+        """Network evaluations of a move down, where nothing has to be tried again."""
+        return 1
+
     @abstractmethod
     def step(self, state: State, s: int, c: Context) -> State:
         """One move down, from `state.t` to s < `state.t`."""

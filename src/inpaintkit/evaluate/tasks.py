@@ -219,7 +219,8 @@ class Enlarge(Task):
             return 0
         upscale.check(self.settings(), g.method)
         count = self.average or (upscale.AVERAGE if self.how == "operator" and g.method is None else 1)
-        return count * moves_down(self.method(g.pipe, g.method).walk.times(g.pipe.denoiser.schedule))
+        method = self.method(g.pipe, g.method)
+        return count * moves_down(method.walk.times(g.pipe.denoiser.schedule)) * method.calls
 
 
 AnyTask = Annotated[Fill | Blind | Found | Onion | Then | Enlarge, Field(discriminator="kind")]

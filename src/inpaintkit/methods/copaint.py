@@ -39,6 +39,10 @@ class CoPaint(GradientMethod):
     """0 = DDIM moves ... 1 = DDPM moves."""
     walk: Walk = Walk(250)
 
+    @property
+    def calls(self) -> int:
+        return 1 + self.inner
+
     def step(self, state: State, s: int, c: Context) -> State:
         p = self.improved(state.x, state.t, c)
         return replace(state, t=s, x=c.move(p, state.t, s, self.eta), x0=p.x0, x0_t=state.t)

@@ -28,7 +28,7 @@ def plan(
     variants: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
-    """Regions with their scales and windows, and network calls per picture: one per window, move down and region.
+    """Regions with their scales and windows, and network calls per picture: so many per window, move down and region.
 
     `seconds` is what these calls take for all variants, by one timed call at the largest window.
     """
@@ -41,7 +41,7 @@ def plan(
         for scale in region.scales:
             corners, size = regions.windows(regions.reduced(known, known, scale)[1], largest)
             at = method if scale == region.scales[0] else refined(method, options.refine)
-            evaluations = moves_down(at.walk.times(schedule))
+            evaluations = moves_down(at.walk.times(schedule)) * at.calls * (1 if options.guidance in (None, 0, 1) else 2)
             total += evaluations * len(corners)
             pixels += evaluations * len(corners) * math.prod(size)
             widest = max(widest, size, key=math.prod)

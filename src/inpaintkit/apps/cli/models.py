@@ -90,7 +90,7 @@ def _info(name: str) -> None:
     model = catalog.load(name)
     config = model.network.config
     told = "no" if config.condition is None else f"yes ({_told(config)})"
-    rows = {
+    rows: dict[str, object] = {
         "model": name,
         "folder": catalog.locate(name),
         "sha256": model.sha256,
