@@ -19,6 +19,7 @@ from PIL import Image
 
 from inpaintkit import Inpainter
 from inpaintkit.core.errors import BadInput, Cancelled, Terminated, UsageError
+from inpaintkit.train import session
 from inpaintkit.train import state as states
 from inpaintkit.train.loop import Report, Trainer
 from inpaintkit.train.recipes import Recipe
@@ -54,6 +55,19 @@ def done(recipe, tmp_path_factory) -> Run:
     out = tmp_path_factory.mktemp("runs") / "done"
     run(replace(recipe, steps=3, save_minutes=1e-9), out)
     return run(replace(recipe, steps=5), out)
+
+
+def test_a_save_that_is_due_is_made_once(recipe, tmp_path, monkeypatch):
+    """By this clock a step takes a minute. Five minutes are over after the sixth one, whose successor saves."""
+    minute, made = [0.0], []
+    monkeypatch.setattr(session.time, "monotonic", lambda: 60 * minute[0])
+    monkeypatch.setattr(session._Session, "_save", lambda self: made.append(self.trainer.step) or setattr(self, "saved", 60 * minute[0]))
+
+    def passed(report: Report) -> None:
+        minute[0] = report.step
+
+    train(replace(recipe, steps=18, save_minutes=5), tmp_path / "out", device="cpu", tell=lambda line: None, on_step=passed)
+    assert made == [7, 14, 18]
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -165,6 +165,7 @@ class _Session:
             self.trainer.asks.add("stop")
         elif now - self.saved > 60 * self.recipe.save_minutes:
             self.trainer.asks.add("save")
+            self.saved = now  # the next step does it, and is not to ask again
 
     def _save(self) -> None:
         """On the main process: the state first. What is made from it may be cut short, for it can be made again."""
