@@ -1,7 +1,7 @@
 """Fills of one set of pictures beside Telea's: what docs/benchmarks/quality.md shows.
 
     for s in 0 1 2; do for k in thin medium thick; do
-        python recipes/fill_folder.py --images DIR --masks MASKS/$k --out OUT/photo-64/$s/$k --seed $s; done; done
+        python recipes/fill_folder.py --images DIR --masks MASKS/$k --out OUT/photo-64/$s/$k --seed $s --model photo-64; done; done
     python recipes/quality.py --images DIR --masks MASKS --results OUT --features WEIGHTS
 
 Every folder of OUT is a row: a folder for each seed, in it one for each kind of mask. Rows for Telea, Navier-Stokes and for a perfect

@@ -46,6 +46,22 @@ def test_json_is_one_object_with_the_record(fill, photo, tmp_path, model):
     assert wanted | {"dtype", "device", "threads", "micro_batch", "versions"} <= record.keys()
 
 
+@pytest.mark.parametrize(
+    ("argv", "used"),
+    [
+        ((), "photo-64-few"),
+        (("ddnm", "--steps", "1"), "photo-64"),
+        (("--tune", "1"), "photo-64"),
+        (("--model", "photo-64"), "photo-64"),
+        (("--model", "photo-64-few", "plain", "--steps", "1"), "photo-64-few"),
+    ],
+)
+def test_the_bundled_model_that_fills_best_fills_unless_something_else_is_asked_for(cli, photo, mask, tmp_path, argv, used):
+    code, out, err = cli("fill", photo, mask, "--json", "-o", tmp_path / "x.png", *argv)
+    assert code == 0, err
+    assert json.loads(out)["request"]["model"] == used
+
+
 def test_changed_outside_is_measured_in_the_written_file(fill, tmp_path):
     code, out, err = fill("--json", "-o", tmp_path / "x.jpg")
     record = json.loads(out)

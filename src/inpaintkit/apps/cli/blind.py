@@ -11,14 +11,14 @@ from pydantic import Field
 
 from inpaintkit.apps.cli import records, results
 from inpaintkit.apps.cli.holes import given, joined, none_named
-from inpaintkit.apps.cli.options import OPTIONS, File, Holed, Varied
+from inpaintkit.apps.cli.options import OPTIONS, File, Holed, Varied, filling
 from inpaintkit.apps.cli.parsing import parse
 from inpaintkit.apps.cli.progress import progress
 from inpaintkit.apps.cli.writing import check_mask_name, note, write_mask
 from inpaintkit.core.errors import UsageError
 from inpaintkit.methods.ilvr import ILVR
 from inpaintkit.models import damage
-from inpaintkit.models.catalog import DETECTOR
+from inpaintkit.models.catalog import DEFAULT, DETECTOR
 from inpaintkit.pipeline.blind import blind, check, doubts, find
 from inpaintkit.pipeline.fill import Inpainter, grown
 from inpaintkit.pipeline.job import Options
@@ -71,7 +71,7 @@ def _predict(args: Blind) -> None:
     if args.mask_out is not None:
         check_mask_name(args.mask_out)
     detector = damage.load(args.detector)
-    pipe = Inpainter.from_pretrained(args.model, args.device, args.dtype)
+    pipe = Inpainter.from_pretrained(filling(args), args.device, args.dtype)
     pipe.method(args.method)
     hole = find(detector.to(pipe.device, pipe.dtype), picture, args.threshold)
     limit = detector.network.config.threshold if args.threshold is None else args.threshold
@@ -109,7 +109,7 @@ def _ilvr(args: Blind) -> None:
     outputs = results.named(args, picture, "repaired", args.variants)
     results.check(args, picture, outputs, (args.sheet, args.uncertainty), (args.mask,))
     results.check_uncertainty(args.uncertainty, args.variants)
-    pipe = Inpainter.from_pretrained(args.model, args.device, args.dtype)
+    pipe = Inpainter.from_pretrained(args.model or DEFAULT, args.device, args.dtype)
     with progress(f"repairing {picture.name}", args.quiet) as show:
         repaired, record = blind(pipe, picture, None if whole else hole, args.method, args.seed, args.variants, args.filling, show)
     region = grown(hole, args.filling.grow) if args.filling.grow else hole

@@ -16,7 +16,7 @@ from inpaintkit.core.errors import NotWritable
 from inpaintkit.core.files import write_bytes
 from inpaintkit.core.sampler import Seed
 from inpaintkit.data.images import Hole, Picture, encode_png, from_array, write_picture
-from inpaintkit.models.catalog import DEFAULT
+from inpaintkit.models.catalog import FILLING
 from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.pipeline.job import Step
 
@@ -36,7 +36,7 @@ class Demo(Command):
 
     output: Annotated[Path, tyro.conf.arg(metavar="DIR", aliases=["-o"])] = Path("inpaintkit-demo")
     """Folder for the pictures; made if need be."""
-    model: str = DEFAULT
+    model: str = FILLING
     """A bundled model, a model folder, or a hub id."""
     seed: Seed = 0
     overwrite: bool = False

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from inpaintkit.apps.cli import records, results
 from inpaintkit.apps.cli.holes import enlarged, given, joined
-from inpaintkit.apps.cli.options import File, Holed, Varied
+from inpaintkit.apps.cli.options import File, Holed, Varied, filling
 from inpaintkit.apps.cli.parsing import parse
 from inpaintkit.apps.cli.progress import progress
 from inpaintkit.apps.cli.writing import note
@@ -53,11 +53,13 @@ def run(argv: Sequence[str]) -> None:
     args: Fill = parse(Fill, argv, prog, None if record is None else records.defaults(Fill, record))
     if record is not None and args.method is None:
         args = replace(args, method=records.method(record))
+    model = filling(args, args.then is not None or args.tune > 0)
+    args = replace(args, model=model)
     picture, hole, notes = _inputs(args, prog)
     outputs = _outputs(args, picture)
     if record is not None:
         records.set_threads(record)
-    pipe = Inpainter.from_pretrained(args.model, args.device, args.dtype, micro_batch=None if record is None else record.get("micro_batch"))
+    pipe = Inpainter.from_pretrained(model, args.device, args.dtype, micro_batch=None if record is None else record.get("micro_batch"))
     method = pipe.method(args.method)
     over = None if args.then is None else Inpainter.from_pretrained(args.then, args.device, args.dtype, pipe.denoiser.micro_batch)
     if over is not None:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from inpaintkit.apps.cli import records, results
 from inpaintkit.apps.cli.holes import given, joined
-from inpaintkit.apps.cli.options import Holed, Sampling
+from inpaintkit.apps.cli.options import Holed, Sampling, filling
 from inpaintkit.apps.cli.parsing import parse
 from inpaintkit.apps.cli.progress import progress
 from inpaintkit.core.errors import UsageError
@@ -58,6 +58,6 @@ def _filler(args: Onion) -> tuple[Fill, Any]:
     """What fills, and a function that gives what the record says of it afterwards."""
     if args.filler != "model":
         return named(args.filler, ("model",)), dict
-    pipe = Inpainter.from_pretrained(args.model, args.device, args.dtype)
+    pipe = Inpainter.from_pretrained(filling(args), args.device, args.dtype)
     fill = Sampled(pipe, args.method, args.seed, replace(args.filling, grow=0))  # it has been grown already
     return fill, lambda: fill.record

@@ -12,7 +12,7 @@ from inpaintkit.apps.cli.parsing import Command
 from inpaintkit.core.sampler import Seed
 from inpaintkit.data.images import LIMITS, Limits
 from inpaintkit.methods import METHODS
-from inpaintkit.models.catalog import DEFAULT
+from inpaintkit.models.catalog import DEFAULT, FILLING
 from inpaintkit.pipeline.job import Options
 
 _NAMED = tuple(Annotated[type(m), tyro.conf.subcommand(n, default=m, description=summary(n))] for n, m in METHODS.items())
@@ -59,8 +59,9 @@ class Holed(Picturing):
 class Modelled(Command):
     """By a model."""
 
-    model: Annotated[str, tyro.conf.arg(metavar="NAME|PATH|HUB/ID")] = DEFAULT
-    """A bundled model, a model folder, a hub id, or a published file of guided-diffusion's family."""
+    model: Annotated[str | None, tyro.conf.arg(metavar="NAME|PATH|HUB/ID", help_behavior_hint="")] = None
+    """A bundled model, a model folder, a hub id, or a published file of guided-diffusion's family. Unless given: photo-64-few
+    fills holes; photo-64 does so with a METHOD, and all else."""
     seed: Seed = 0
     """The same seed gives the same picture."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -85,3 +86,8 @@ class Varied(Sampling):
     """Make several; the k-th, counted from 0, uses seed + k. Their names end in -1, -2, ..."""
     uncertainty: File = None
     """Standard deviation of the variants at each pixel, 1 = black to white: .npy as it is, .png with its largest value white."""
+
+
+def filling(args: Modelled, altered: bool = False) -> str:
+    """The model that fills a hole: the one that was named, or a bundled one. altered: it is not used as it was trained."""
+    return args.model or (DEFAULT if altered or args.method is not None else FILLING)

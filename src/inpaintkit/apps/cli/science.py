@@ -19,6 +19,7 @@ from inpaintkit.apps.cli.writing import check_writable, note
 from inpaintkit.core.errors import UsageError
 from inpaintkit.core.files import write_bytes
 from inpaintkit.data.images import LIMITS, Limits
+from inpaintkit.models.catalog import DEFAULT
 from inpaintkit.pipeline import measurements
 from inpaintkit.pipeline.science import Reconstructor
 
@@ -76,7 +77,7 @@ def run(argv: Sequence[str]) -> None:
 
 def _fill(args: Fill) -> None:
     array, output = _checked(args)
-    model = Reconstructor.from_pretrained(args.model, args.device, args.dtype)
+    model = Reconstructor.from_pretrained(args.model or DEFAULT, args.device, args.dtype)
     given = measurements.read(array, model.config, args.mask, args.known, args.limits)
     with progress(f"reconstructing {array.name}", args.quiet) as show:
         made, record = model(given, args.method, args.seed, args.samples, args.guidance, show)

@@ -11,6 +11,7 @@ from inpaintkit.apps.cli.options import Picturing, Varied
 from inpaintkit.apps.cli.parsing import parse
 from inpaintkit.apps.cli.progress import progress
 from inpaintkit.data.picture import check_size
+from inpaintkit.models.catalog import DEFAULT
 from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.pipeline.upscale import Upscale, check, enlarged, upscale
 
@@ -36,7 +37,7 @@ def run(argv: Sequence[str]) -> None:
     outputs = results.named(args, picture, f"x{u.factor}", args.variants)
     results.check(args, picture, outputs, (args.uncertainty,), ())
     results.check_uncertainty(args.uncertainty, args.variants)
-    pipe = Inpainter.from_pretrained(args.model, args.device, args.dtype)
+    pipe = Inpainter.from_pretrained(args.model or DEFAULT, args.device, args.dtype)
     with progress(f"enlarging {picture.name}", args.quiet) as show:
         large, record = upscale(pipe, picture, u, args.method, args.seed, args.variants, args.filling, show)
     written = results.write(args, enlarged(picture, u.factor), np.ones((h, w), bool), large, outputs)
