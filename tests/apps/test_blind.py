@@ -75,6 +75,18 @@ def test_what_is_found_is_replaced_and_nothing_else(blind, scratched, tmp_path):
     assert sorted(record["extras"]) == [str(tmp_path / "mask.png"), str(tmp_path / "sheet.png")]
 
 
+def test_what_is_found_is_filled_by_the_bundled_model_that_fills_best(cli, detector, scratched, tmp_path):
+    path, _ = scratched
+
+    def used(*argv) -> str:
+        return json.loads(cli("blind", path, "--detector", detector, "--json", "--overwrite", *argv)[1])["model"]
+
+    assert used() == "photo-64-few"
+    assert used("ddnm", "--steps", "1") == "photo-64"
+    repeated = cli("blind", path, "--json", "--overwrite", "--box", "0,0,8,8", "ilvr", "--steps", "1")[1]
+    assert json.loads(repeated)["model"] == "photo-64"
+
+
 @pytest.mark.parametrize("grow", [0, 1, 4])
 def test_what_is_found_is_grown(blind, scratched, tmp_path, grow):
     path, where = scratched

@@ -13,6 +13,7 @@ from PIL import Image
 
 from inpaintkit import __version__
 from inpaintkit.apps.cli import COMMANDS
+from inpaintkit.apps.cli.demo import Demo
 from inpaintkit.methods import METHODS
 from inpaintkit.models.catalog import MODELS
 
@@ -122,6 +123,7 @@ def test_the_demo_makes_five_pictures_and_does_not_replace_them(cli, model, tmp_
     assert Image.open(tmp_path / "d" / "denoising.gif").n_frames > 10
     assert all(str(tmp_path / "d" / name) in out for name in ("sheet.png", "denoising.gif"))
     assert cli("demo", "-o", tmp_path / "d", "--model", model)[0] == 6
+    assert Demo().model == "photo-64-few"
 
 
 def test_results_go_to_stdout_and_progress_to_stderr(photo, mask, model, tmp_path):

@@ -52,6 +52,8 @@ def test_json_is_one_object_with_the_record(fill, photo, tmp_path, model):
         ((), "photo-64-few"),
         (("ddnm", "--steps", "1"), "photo-64"),
         (("--tune", "1"), "photo-64"),
+        (("--guidance", "2"), "photo-64"),
+        (("--guidance", "1"), "photo-64-few"),
         (("--model", "photo-64"), "photo-64"),
         (("--model", "photo-64-few", "plain", "--steps", "1"), "photo-64-few"),
     ],
@@ -60,6 +62,33 @@ def test_the_bundled_model_that_fills_best_fills_unless_something_else_is_asked_
     code, out, err = cli("fill", photo, mask, "--json", "-o", tmp_path / "x.png", *argv)
     assert code == 0, err
     assert json.loads(out)["request"]["model"] == used
+
+
+def test_a_repeated_run_does_something_else_with_the_model_for_that(cli, photo, mask, tmp_path):
+    (tmp_path / "r.json").write_text(cli("fill", photo, mask, "--json", "-o", tmp_path / "x.png")[1])
+
+    def again(*argv) -> str:
+        out = cli("fill", "--from-record", tmp_path / "r.json", "--json", "--overwrite", "-o", tmp_path / "y.png", *argv)[1]
+        return json.loads(out)["model"]
+
+    assert again() == "photo-64-few"
+    assert (tmp_path / "x.png").read_bytes() == (tmp_path / "y.png").read_bytes()
+    assert again("--guidance", "2") == again("ddnm", "--steps", "1") == "photo-64"
+    assert again("--model", "photo-64-few", "ddnm", "--steps", "1") == "photo-64-few"
+
+
+def test_a_folder_named_like_a_bundled_model_does_not_change_the_record(cli, photo, mask, tmp_path, monkeypatch):
+    (tmp_path / "photo-64").mkdir()
+    monkeypatch.chdir(tmp_path)
+    out = cli("fill", photo, mask, "--json", "-o", tmp_path / "x.png", "plain", "--steps", "1")[1]
+    assert json.loads(out)["request"]["model"] == "photo-64"
+
+
+def test_an_empty_name_of_a_model_is_refused(cli, photo, mask):
+    for command in (("fill", photo, mask), ("upscale", photo)):
+        code, out, err = cli(*command, "--model", "")
+        assert (code in (2, 3), out) == (True, "")
+        assert err.startswith("error: ")
 
 
 def test_changed_outside_is_measured_in_the_written_file(fill, tmp_path):

@@ -111,6 +111,15 @@ def test_onion_fills_in_rings_with_anything_that_fills(command, photo, mask, nam
     assert record["extras"] == [str(tmp_path / "s.png")]
 
 
+def test_rings_are_filled_by_the_bundled_model_that_fills_best(cli, photo, mask, tmp_path):
+    def used(*argv) -> str:
+        out = cli("onion", photo, mask, "--ring", 9, "--json", "--overwrite", "-o", tmp_path / "x.png", *argv)[1]
+        return json.loads(out)["model"]
+
+    assert used() == "photo-64-few"
+    assert used("ddnm", "--steps", "1") == used("--guidance", "2") == "photo-64"
+
+
 def test_mask_make_draws_what_the_library_draws(cli, tmp_path):
     code, out, _ = cli("mask", "make", "thin", "--size", "96x64", "--seed", 5, "-o", tmp_path / "m.png")
     assert (code, out) == (0, f"{tmp_path / 'm.png'}\n")

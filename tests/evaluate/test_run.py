@@ -107,12 +107,15 @@ def test_nothing_that_fills_sees_the_truth(home, whole, tmp_path):
 def test_a_failing_way_leaves_its_rows_and_the_others_go_on(home, tmp_path):
     untold = tiny.folder(tmp_path / "untold", tiny.network(condition=None))
     told = {"name": "plain", "fields": {"walk": {"steps": 1}}, "options": {"guidance": 2.0}}
-    outcome = run(small.grid(home, models=[str(untold), str(home / "tiny")], methods=[told], seeds=[0]), tmp_path / "out")
+    grid = small.grid(home, models=[str(untold), str(home / "tiny")], methods=[told], seeds=[0])
+    outcome = run(grid, tmp_path / "out")
     assert (outcome.done, outcome.failed) == (12, 4)
     failed = [row for row in rows.read(tmp_path / "out") if row.error is not None]
     assert all("is told nothing, so it cannot be guided" in row.error and not row.file for row in failed)
     good = [row for row in rows.read(tmp_path / "out") if row.error is None and row.cell != "telea"]
     assert [row.nfe for row in good if row.mask == "box"] == [2] * 2  # with and without the condition
+    pairs = zip(grid.jobs(), rows.read(tmp_path / "out"), strict=True)
+    assert all(grid.evaluations(job) == row.nfe for job, row in pairs if row.error is None)
 
 
 def test_results_of_another_suite_are_refused_with_the_difference(home, whole):

@@ -35,6 +35,9 @@ def test_the_seconds_are_the_evaluations_times_one_measured_call(tmp_path, metho
         (Plain(walk=Walk(3, "trailing")), Options()),
         (Plain(walk=Walk(3, "trailing")), Options(guidance=2.0)),
         (Plain(walk=Walk(3, "trailing")), Options(guidance=1.0)),
+        (DPS(walk=Walk(3, "trailing")), Options()),
+        (DPS(frugal=True, walk=Walk(3, "trailing")), Options()),
+        (CoPaint(inner=2, frugal=True, walk=Walk(3, "trailing")), Options()),
         (CoPaint(inner=3, walk=Walk(3, "trailing")), Options()),
     ],
 )

@@ -17,8 +17,11 @@ from inpaintkit.models import damage as detectors
 from inpaintkit.models.backbones import mobilenet_v2
 from inpaintkit.models.damage import DetectorConfig
 from inpaintkit.models.tensors import fit, read_tensors
+from inpaintkit.train import cards
+from inpaintkit.train.loop import Trainer
 from inpaintkit.train.recipes import Recipe, read
 from inpaintkit.train.tasks.damage import SMOOTH, Damage, iou, soft_dice
+from train.runs import everything, same
 
 TASK = Damage(network=DetectorConfig(widths=(16, 24)))
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -209,8 +212,6 @@ def recipe(tmp_path) -> Recipe:
 
 
 def test_the_trainer_trains_validates_and_saves_it(recipe, tmp_path):
-    from inpaintkit.train.loop import Trainer
-
     (tmp_path / "out").mkdir()
     trainer = Trainer(recipe, tmp_path / "out", device="cpu")
     reports = list(trainer.run())
@@ -223,3 +224,31 @@ def test_the_trainer_trains_validates_and_saves_it(recipe, tmp_path):
     resumed.resume()
     assert resumed.step == 4
     assert resumed.validate(resumed.averaged()) == figures
+
+
+def test_a_trunk_learns_at_its_own_rate_and_may_lie_elsewhere_when_the_run_goes_on(recipe, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "moved").mkdir()
+    save_file(mobilenet_v2().state_dict(), tmp_path / "net.safetensors")
+    recipe = replace(recipe, task=replace(recipe.task, trunk=tmp_path / "net.safetensors"))
+    trainer = Trainer(recipe, tmp_path / "out", device="cpu")
+    assert [report.step for report in trainer.run()] == [1, 2, 3, 4]
+    trunk = {id(parameter) for parameter in trainer.networks["network"].trunk.parameters()}
+    slow, usual = sorted(trainer.optimizers["network"].param_groups, key=lambda group: group["factor"])
+    assert {id(parameter) for parameter in slow["params"]} == trunk
+    assert not {id(parameter) for parameter in usual["params"]} & trunk
+    assert (slow["lr"], slow["factor"]) == (0.25 * usual["lr"], 0.25)
+
+    half = Trainer(recipe, tmp_path / "out", device="cpu")
+    run = half.run()
+    next(run), next(run)
+    half.save()
+    (tmp_path / "net.safetensors").rename(tmp_path / "moved" / "net.safetensors")
+    moved = replace(recipe, task=replace(recipe.task, trunk=tmp_path / "moved" / "net.safetensors"))
+    resumed = Trainer(moved, tmp_path / "out", device="cpu")
+    resumed.resume()
+    assert [report.step for report in resumed.run()] == [3, 4]
+    assert same(everything(resumed), everything(trainer))
+    card = cards.card(resumed, {}, False)
+    assert "net.safetensors" in card
+    assert str(tmp_path) not in card

@@ -69,8 +69,7 @@ class Grid:
         """Of the network, for one row, as the walk says; a method that repeats steps makes more. Raises `UsageError`."""
         if job.cell.model is None:
             return 0
-        twice = 2 if job.cell.options.guidance not in (None, 0, 1) else 1  # with and without the condition
-        return job.cell.task.evaluations(self.given(job)) * twice
+        return job.cell.task.evaluations(self.given(job))
 
     def left_out(self) -> list[Cell]:
         """The ways whose model, or another network they need, is missing."""

@@ -168,7 +168,7 @@ class Then(Task):
         return result, record
 
     def evaluations(self, g: Given) -> int:
-        return g.planned(g.hole) + 1
+        return g.planned(g.hole) + g.options.calls
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class Enlarge(Task):
         upscale.check(self.settings(), g.method)
         count = self.average or (upscale.AVERAGE if self.how == "operator" and g.method is None else 1)
         method = self.method(g.pipe, g.method)
-        return count * moves_down(method.walk.times(g.pipe.denoiser.schedule)) * method.calls
+        return count * moves_down(method.walk.times(g.pipe.denoiser.schedule)) * method.calls * g.options.calls
 
 
 AnyTask = Annotated[Fill | Blind | Found | Onion | Then | Enlarge, Field(discriminator="kind")]

@@ -41,7 +41,7 @@ class CoPaint(GradientMethod):
 
     @property
     def calls(self) -> int:
-        return 1 + self.inner
+        return 1 + self.inner * (1 + self.frugal)
 
     def step(self, state: State, s: int, c: Context) -> State:
         p = self.improved(state.x, state.t, c)

@@ -18,6 +18,10 @@ class GradientMethod(Method, ABC):
     """Keep the activations of one call of the network at a time, and compute them again for the slope: less memory with many
     pictures or windows, one more evaluation."""
 
+    @property
+    def calls(self) -> int:
+        return 1 + self.frugal
+
 
 def squares(x: Tensor) -> Tensor:
     """`(B,)`: sum of squares of every picture, added up alone: a sum over a batch may round differently."""

@@ -26,7 +26,7 @@ from inpaintkit.core.settings import Settings, dumped
 from inpaintkit.models import catalog
 from inpaintkit.models.backbones import mobilenet_v2
 from inpaintkit.models.checkpoints import checked_config, read_json, read_weights, sha256
-from inpaintkit.models.tensors import COUNTER, fit, read_tensors
+from inpaintkit.models.tensors import COUNTER, fit, read_tensors, shapes
 
 CONFIG, WEIGHTS = "damage.json", "model.safetensors"
 Cut = Callable[[int, int, int, int], Tensor]
@@ -82,7 +82,11 @@ class DamageNet(nn.Module):
         if not path.is_file():
             raise BadInput(f"{path}: no such file; MobileNetV2's weights are needed, or leave task.trunk away")
         whole = mobilenet_v2()
-        fit(whole, {name: value for name, value in read_tensors(path, COUNTER).items() if not name.startswith("classifier.")}, path)
+        given = {name: value for name, value in read_tensors(path, COUNTER).items() if not name.startswith("classifier.")}
+        if shapes(given) != shapes(whole.state_dict()):
+            how = "its batch norms must be folded into the convolutions, and its tensors named as `inpaintkit eval --features` wants them"
+            raise BadInput(f"{path}: holds no MobileNetV2 of this form; {how}")
+        fit(whole, given, path)
         self.trunk.load_state_dict(whole.features[: len(self.trunk)].state_dict())
 
     def forward(self, picture: Tensor) -> Tensor:

@@ -60,6 +60,11 @@ class Options(Settings):
     label: Annotated[int, Field(ge=0)] | Literal["random"] | None = None
     """Class to be shown by a class-conditional network; random: drawn from the seed, another one for each variant."""
 
+    @property
+    def calls(self) -> int:
+        """Evaluations of the network for one prediction: with and without what is known where it is guided."""
+        return 1 if self.guidance in (None, 0, 1) else 2
+
 
 @dataclass
 class Job:

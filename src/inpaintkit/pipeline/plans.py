@@ -41,7 +41,7 @@ def plan(
         for scale in region.scales:
             corners, size = regions.windows(regions.reduced(known, known, scale)[1], largest)
             at = method if scale == region.scales[0] else refined(method, options.refine)
-            evaluations = moves_down(at.walk.times(schedule)) * at.calls * (1 if options.guidance in (None, 0, 1) else 2)
+            evaluations = moves_down(at.walk.times(schedule)) * at.calls * options.calls
             total += evaluations * len(corners)
             pixels += evaluations * len(corners) * math.prod(size)
             widest = max(widest, size, key=math.prod)

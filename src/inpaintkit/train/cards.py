@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from inpaintkit.core.settings import dumped
 from inpaintkit.train.loop import Trainer
+from inpaintkit.train.recipes import placeless
 
 SHEET = "samples.png"
 COLUMNS = 8
@@ -19,8 +19,7 @@ COLUMNS = 8
 def card(trainer: Trainer, figures: Mapping[str, float], pictures: bool) -> str:
     """The README.md of a model folder: YAML front matter as model hubs read it, then text."""
     recipe = trainer.recipe
-    values = dumped(recipe)
-    values["data"] = {k: v for k, v in values["data"].items() if k != "root"}  # where it lay on that machine is nobody's business
+    values = placeless(recipe)
     counts = {role: sum(p.numel() for p in network.parameters()) for role, network in trainer.networks.items()}
     trained = {role: sum(p.numel() for p in parameters) for role, parameters in trainer.trained.items()}
     parts = [f"{role}: {count:,} parameters, {trained.get(role, 0):,} of them trained" for role, count in counts.items()]

@@ -65,8 +65,14 @@ PASSING = ("steps", "decay", "workers", "save_minutes", "keep", "log_steps", "va
 
 def lasting(recipe: Recipe) -> dict[str, Any]:
     """The settings that stay the same through a run."""
-    values = {k: v for k, v in dumped(recipe).items() if k not in PASSING}
-    return values | {"data": {k: v for k, v in values["data"].items() if k != "root"}}
+    return {k: v for k, v in placeless(recipe).items() if k not in PASSING}
+
+
+def placeless(recipe: Recipe) -> dict[str, Any]:
+    """The settings without the folders in which data and files lie on this machine."""
+    values = dumped(recipe)
+    task = {k: Path(v).name if v is not None and k in recipe.task.places else v for k, v in values["task"].items()}
+    return values | {"task": task, "data": {k: v for k, v in values["data"].items() if k != "root"}}
 
 
 def as_of_today(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ class Task(Settings, ABC):
 
     roles: ClassVar[tuple[str, ...]] = ("network",)
     """The networks, in the order in which one step updates them."""
+    places: ClassVar[tuple[str, ...]] = ()
+    """Fields that name a file: where it lies may change between two sittings and is nobody's business, its name counts."""
     averaged: ClassVar[tuple[str, ...]] = ("network",)
     """Those of which a moving average is kept; the average is what is exported."""
 

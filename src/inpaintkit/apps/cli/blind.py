@@ -11,14 +11,14 @@ from pydantic import Field
 
 from inpaintkit.apps.cli import records, results
 from inpaintkit.apps.cli.holes import given, joined, none_named
-from inpaintkit.apps.cli.options import OPTIONS, File, Holed, Varied, filling
+from inpaintkit.apps.cli.options import OPTIONS, File, Holed, Varied, any_way, filling
 from inpaintkit.apps.cli.parsing import parse
 from inpaintkit.apps.cli.progress import progress
 from inpaintkit.apps.cli.writing import check_mask_name, note, write_mask
 from inpaintkit.core.errors import UsageError
 from inpaintkit.methods.ilvr import ILVR
 from inpaintkit.models import damage
-from inpaintkit.models.catalog import DEFAULT, DETECTOR
+from inpaintkit.models.catalog import DETECTOR
 from inpaintkit.pipeline.blind import blind, check, doubts, find
 from inpaintkit.pipeline.fill import Inpainter, grown
 from inpaintkit.pipeline.job import Options
@@ -109,7 +109,7 @@ def _ilvr(args: Blind) -> None:
     outputs = results.named(args, picture, "repaired", args.variants)
     results.check(args, picture, outputs, (args.sheet, args.uncertainty), (args.mask,))
     results.check_uncertainty(args.uncertainty, args.variants)
-    pipe = Inpainter.from_pretrained(args.model or DEFAULT, args.device, args.dtype)
+    pipe = Inpainter.from_pretrained(any_way(args), args.device, args.dtype)
     with progress(f"repairing {picture.name}", args.quiet) as show:
         repaired, record = blind(pipe, picture, None if whole else hole, args.method, args.seed, args.variants, args.filling, show)
     region = grown(hole, args.filling.grow) if args.filling.grow else hole

@@ -51,10 +51,10 @@ def run(argv: Sequence[str]) -> None:
     argv = records.with_boxes(argv)
     record = records.read(argv)
     args: Fill = parse(Fill, argv, prog, None if record is None else records.defaults(Fill, record))
+    model = filling(replace(args, model=records.model(args, record, argv)), args.then is not None or args.tune > 0)
+    args = replace(args, model=model)
     if record is not None and args.method is None:
         args = replace(args, method=records.method(record))
-    model = filling(args, args.then is not None or args.tune > 0)
-    args = replace(args, model=model)
     picture, hole, notes = _inputs(args, prog)
     outputs = _outputs(args, picture)
     if record is not None:

@@ -60,8 +60,8 @@ class Modelled(Command):
     """By a model."""
 
     model: Annotated[str | None, tyro.conf.arg(metavar="NAME|PATH|HUB/ID", help_behavior_hint="")] = None
-    """A bundled model, a model folder, a hub id, or a published file of guided-diffusion's family. Unless given: photo-64-few
-    fills holes; photo-64 does so with a METHOD, and all else."""
+    """A bundled model, a model folder, a hub id, or a published file of guided-diffusion's family. Unless given: photo-64-few for
+    fill, onion and blind; photo-64 with a METHOD, --guidance, --tune or --then, and for all else."""
     seed: Seed = 0
     """The same seed gives the same picture."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -88,6 +88,12 @@ class Varied(Sampling):
     """Standard deviation of the variants at each pixel, 1 = black to white: .npy as it is, .png with its largest value white."""
 
 
-def filling(args: Modelled, altered: bool = False) -> str:
+def filling(args: Sampling, altered: bool = False) -> str:
     """The model that fills a hole: the one that was named, or a bundled one. altered: it is not used as it was trained."""
-    return args.model or (DEFAULT if altered or args.method is not None else FILLING)
+    altered |= args.method is not None or args.filling.guidance not in (None, 1)
+    return args.model if args.model is not None else DEFAULT if altered else FILLING
+
+
+def any_way(args: Modelled) -> str:
+    """The model that was named, or the bundled one that can be used in every way."""
+    return DEFAULT if args.model is None else args.model

@@ -15,6 +15,7 @@ from inpaintkit.core.sampler import Method
 from inpaintkit.core.settings import checked
 from inpaintkit.data.images import read_bytes
 from inpaintkit.methods import METHODS
+from inpaintkit.models.catalog import FILLING, MODELS
 
 if TYPE_CHECKING:
     from inpaintkit.apps.cli.fill import Fill
@@ -29,7 +30,7 @@ def request(args: "Fill") -> dict[str, Any]:
     """The fields that decide about pixels, files as absolute paths."""
     values = {key: value for key, value in asdict(args).items() if key in KEPT}
     for key in ("model", "then"):
-        if values[key] is not None and Path(values[key]).exists():
+        if values[key] is not None and values[key] not in MODELS and Path(values[key]).exists():
             values[key] = Path(values[key])
     return {key: str(value.absolute()) if isinstance(value, Path) else value for key, value in values.items()}
 
@@ -74,6 +75,15 @@ def set_threads(record: dict[str, Any]) -> None:
     """Kernels differ in the last bits between thread counts, so the record's is used."""
     if isinstance(threads := record["threads"], int) and 1 <= threads <= 1024:
         torch.set_num_threads(threads)
+
+
+def model(args: "Fill", record: dict[str, Any] | None, argv: Sequence[str]) -> str | None:
+    """The model that was named, here or by the record: not one that was taken for what is now to be done otherwise."""
+    if record is None or args.model != FILLING or any(text == "--model" or text.startswith("--model=") for text in argv):
+        return args.model
+    then = defaults(type(args), record)
+    decides = (args.tune, args.then, args.filling.guidance) == (then.tune, then.then, then.filling.guidance)
+    return args.model if args.method is None and decides else None
 
 
 def differences(record: dict[str, Any], input_sha256: str | None, mask_sha256: str, model_sha256: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 from pydantic import Field
 
-from inpaintkit.apps.cli.options import Modelled
+from inpaintkit.apps.cli.options import Modelled, any_way
 from inpaintkit.apps.cli.parsing import parse
 from inpaintkit.apps.cli.progress import progress
 from inpaintkit.apps.cli.results import sha256
@@ -19,7 +19,6 @@ from inpaintkit.apps.cli.writing import check_writable, note
 from inpaintkit.core.errors import UsageError
 from inpaintkit.core.files import write_bytes
 from inpaintkit.data.images import LIMITS, Limits
-from inpaintkit.models.catalog import DEFAULT
 from inpaintkit.pipeline import measurements
 from inpaintkit.pipeline.science import Reconstructor
 
@@ -77,7 +76,7 @@ def run(argv: Sequence[str]) -> None:
 
 def _fill(args: Fill) -> None:
     array, output = _checked(args)
-    model = Reconstructor.from_pretrained(args.model or DEFAULT, args.device, args.dtype)
+    model = Reconstructor.from_pretrained(any_way(args), args.device, args.dtype)
     given = measurements.read(array, model.config, args.mask, args.known, args.limits)
     with progress(f"reconstructing {array.name}", args.quiet) as show:
         made, record = model(given, args.method, args.seed, args.samples, args.guidance, show)

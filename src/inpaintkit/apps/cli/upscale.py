@@ -7,11 +7,10 @@ import numpy as np
 
 from inpaintkit.apps.cli import results
 from inpaintkit.apps.cli.holes import given
-from inpaintkit.apps.cli.options import Picturing, Varied
+from inpaintkit.apps.cli.options import Picturing, Varied, any_way
 from inpaintkit.apps.cli.parsing import parse
 from inpaintkit.apps.cli.progress import progress
 from inpaintkit.data.picture import check_size
-from inpaintkit.models.catalog import DEFAULT
 from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.pipeline.upscale import Upscale, check, enlarged, upscale
 
@@ -37,7 +36,7 @@ def run(argv: Sequence[str]) -> None:
     outputs = results.named(args, picture, f"x{u.factor}", args.variants)
     results.check(args, picture, outputs, (args.uncertainty,), ())
     results.check_uncertainty(args.uncertainty, args.variants)
-    pipe = Inpainter.from_pretrained(args.model or DEFAULT, args.device, args.dtype)
+    pipe = Inpainter.from_pretrained(any_way(args), args.device, args.dtype)
     with progress(f"enlarging {picture.name}", args.quiet) as show:
         large, record = upscale(pipe, picture, u, args.method, args.seed, args.variants, args.filling, show)
     written = results.write(args, enlarged(picture, u.factor), np.ones((h, w), bool), large, outputs)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ SMOOTH = 1e-3  # of the pixels, added to both sides of the Dice ratio: a picture
 class Damage(Task):
     """Binary cross-entropy plus soft Dice loss (Milletari et al. 2016, eq. 3, with plain sums in the denominator)."""
 
+    places: ClassVar = ("trunk",)
+
     network: DetectorConfig = field(default_factory=DetectorConfig)
     kind: Literal["damage"] = "damage"
     kinds: dict[str, Share] = field(default_factory=lambda: dict.fromkeys(SEEN, 1.0))
@@ -39,7 +41,8 @@ class Damage(Task):
     dice: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the Dice loss; that of the cross-entropy is 1."""
     trunk: Path | None = None
-    """File with MobileNetV2's published weights (safetensors or torch.save) to start its half of the network from; needs no `start`."""
+    """File with MobileNetV2's weights, batch norms folded in (safetensors or torch.save, in the form that `inpaintkit eval --features`
+    takes), to start its half of the network from; instead of `start`."""
     start: str | None = None
     """Detector (bundled name or folder) whose weights to start from."""
 
