@@ -14,12 +14,11 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from safetensors.torch import save as safetensors_bytes
 
 from inpaintkit.core.files import write_bytes, writing_folder
 from inpaintkit.core.settings import dumped
 from inpaintkit.models import catalog, damage, lora
-from inpaintkit.models.checkpoints import WEIGHTS, load_folder, save_folder, sha256
+from inpaintkit.models.checkpoints import WEIGHTS, load_folder, save_folder, sha256, weights_bytes
 from inpaintkit.models.unet import NetworkConfig
 from inpaintkit.train.recipes import read
 
@@ -43,7 +42,7 @@ def adapter(source: Path, folder: Path, config: NetworkConfig | None, card: str)
     write_bytes(folder / lora.CONFIG, (json.dumps(dumped(about), indent=1) + "\n").encode())
     write_bytes(folder / "README.md", card.encode())
     tensors = {name: value.to(torch.bfloat16) for name, value in load_file(source / lora.WEIGHTS).items()}
-    write_bytes(folder / lora.WEIGHTS, safetensors_bytes(tensors, {"format": "pt"}))
+    write_bytes(folder / lora.WEIGHTS, weights_bytes(tensors))
     catalog.load(folder)
     return Path(lora.WEIGHTS)
 

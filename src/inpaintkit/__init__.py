@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from inpaintkit.core.walk import Walk
     from inpaintkit.data.masks import MASKS
+    from inpaintkit.evaluate.metrics import METRICS
     from inpaintkit.methods import METHODS
     from inpaintkit.methods.copaint import CoPaint
     from inpaintkit.methods.ddnm import DDNM
@@ -44,8 +45,9 @@ _LAZY = {
     "METHODS": "inpaintkit.methods",
     "MODELS": "inpaintkit.models.catalog",
     "MASKS": "inpaintkit.data.masks",
+    "METRICS": "inpaintkit.evaluate.metrics",
 }
-__all__ = ["DDNM", "DPS", "ILVR", "MASKS", "METHODS", "MODELS", "CoPaint", "Inpainter", "Options", "Plain", "RePaint", "Walk"]
+__all__ = ["DDNM", "DPS", "ILVR", "MASKS", "METHODS", "METRICS", "MODELS", "CoPaint", "Inpainter", "Options", "Plain", "RePaint", "Walk"]
 
 
 def __getattr__(name: str) -> object:

@@ -70,7 +70,10 @@ def test_an_interruption_between_the_last_write_and_the_rename_leaves_the_old_fi
 def test_a_full_disk_is_a_refusal_in_one_line_and_leaves_the_old_file(path):
     path.write_bytes(b"old")
     full = OSError(errno.ENOSPC, "No space left on device")
-    with mock.patch("os.fsync", side_effect=full), pytest.raises(NotWritable, match=r"photo\.png: No space left on device; choose"):
+    with (
+        mock.patch("os.fsync", side_effect=full),
+        pytest.raises(NotWritable, match=r"No space left on device: 3 bytes are needed, [\d,]+ are free; make room"),
+    ):
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert names(path) == ["photo.png"]

@@ -6,6 +6,7 @@ import resource
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
@@ -14,9 +15,12 @@ from safetensors.torch import load_file, save_file
 import tiny
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.schedule import SCHEDULES, cosine
+from inpaintkit.data.images import Picture, to_picture
+from inpaintkit.methods import METHODS
 from inpaintkit.models import catalog
 from inpaintkit.models.checkpoints import WEIGHTS, load_folder, sha256
 from inpaintkit.models.unet import Condition, NetworkConfig
+from inpaintkit.pipeline.fill import Inpainter
 
 
 @pytest.fixture
@@ -34,6 +38,10 @@ def reweighted(folder: Path, change) -> None:
     tensors = {key: tensor.clone() for key, tensor in load_file(folder / "unet" / WEIGHTS).items()}
     change(tensors)
     save_file(tensors, folder / "unet" / WEIGHTS)
+
+
+def half() -> tuple[Picture, np.ndarray]:
+    return to_picture(np.zeros((16, 16, 3), np.float32))[0], np.eye(16, dtype=bool)
 
 
 def refusal(folder: Path) -> str:
@@ -304,10 +312,10 @@ def test_all_that_is_bundled_is_at_most_32_megabytes():
 def test_a_folder_is_written_so_that_an_interrupted_one_is_never_taken_for_whole(tmp_path, monkeypatch):
     from inpaintkit.models import checkpoints
 
-    def fails(tensors, metadata):
+    def fails(tensors):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoints, "safetensors_bytes", fails)
+    monkeypatch.setattr(checkpoints, "weights_bytes", fails)
     with pytest.raises(KeyboardInterrupt):
         tiny.folder(tmp_path / "m")
     assert "no such file; the folder is incomplete" in refusal(tmp_path / "m")
@@ -320,3 +328,20 @@ def test_the_config_round_trips_whatever_the_condition(tmp_path):
         assert network.config == made.config
         assert isinstance(network.config, NetworkConfig)
         assert schedule.T == 50
+
+
+def test_weights_with_one_bit_changed_are_refused_by_the_checksum_in_their_file(folder):
+    """Still a safetensors file, of the right shapes, finite: only the sum tells."""
+    assert catalog.load(str(folder)).network is not None
+    weights = folder / "unet" / WEIGHTS
+    data = bytearray(weights.read_bytes())
+    data[-2] ^= 1
+    weights.write_bytes(data)
+    assert "damaged (the checksum of its values differs from the one in it)" in refusal(folder)
+
+
+def test_a_network_that_overflows_is_the_models_fault_not_ours(folder):
+    """Damaged or foreign weights may be finite and still too large."""
+    reweighted(folder, lambda tensors: tensors["conv_out.weight"].fill_(3e38))
+    with pytest.raises(BadInput, match=r"model: its network makes NaN or infinity of .*its weights are damaged"):
+        Inpainter.from_pretrained(str(folder), dtype="float32").fill(*half(), METHODS["plain"])

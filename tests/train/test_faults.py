@@ -85,14 +85,14 @@ def test_a_damaged_newest_state_falls_back_to_the_older_one_with_a_warning(recip
     assert same(everything(again), everything(reference))
 
 
-def test_when_every_state_is_damaged_the_run_starts_anew_and_says_so(recipe, tmp_path):
-    for place in two_states(recipe, tmp_path):
+def test_when_every_state_is_damaged_the_run_is_refused_and_nothing_is_removed(recipe, tmp_path):
+    """To start anew there would remove, at the first save, what might still be mended."""
+    places = two_states(recipe, tmp_path)
+    for place in places:
         flip(place / states.STATE)
-    trainer = Trainer(recipe, tmp_path)
-    warnings = trainer.resume()
-    assert len(warnings) == 2
-    assert all(warning.endswith("; the run starts anew") for warning in warnings)
-    assert trainer.step == 0
+    with pytest.raises(BadInput, match=r"step-\d+ and 1 more: damaged or incomplete \(the checksum .*another --out$"):
+        Trainer(recipe, tmp_path).resume()
+    assert all(place.exists() for place in places)
 
 
 def test_the_newest_states_and_the_best_one_are_kept(recipe, tmp_path):
@@ -106,8 +106,8 @@ def test_the_newest_states_and_the_best_one_are_kept(recipe, tmp_path):
 
 def test_a_damaged_state_of_a_later_step_never_outlives_a_good_one(recipe, tmp_path):
     recipe = replace(recipe, keep=1)
-    flip(Trainer(recipe, tmp_path).save() / states.STATE)
-    os.rename(tmp_path / "step-0000000", tmp_path / "step-0000004")
+    shutil.copytree(Trainer(recipe, tmp_path).save(), later := tmp_path / "step-0000004")
+    flip(later / states.STATE)
     trainer = Trainer(recipe, tmp_path)
     assert len(trainer.resume()) == 1
     next(trainer.run())

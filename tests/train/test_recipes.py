@@ -123,7 +123,7 @@ def test_a_slip_inside_a_list_over_several_lines_is_named_with_its_line(tmp_path
 @pytest.mark.parametrize(
     ("set", "says"),
     [
-        ("data.masks={ boxx = 1.0 }", "data.masks.boxx is not a mask kind; there are thin"),
+        ("data.masks={ boxx = 1.0 }", "data.masks.boxx: no such kind of mask; did you mean 'box'?"),
         ("data.masks={ box = 0.0 }", "the shares of data.masks, and those of data.batches, must not all be 0"),
         ("data.split=[0.5, 0.5, 0.5]", "shares = (0.5, 0.5, 0.5): not a split"),
         ("data.coverage=[0.6, 0.05]", "data.coverage = (0.6, 0.05): the smaller share comes first"),
@@ -163,6 +163,13 @@ def test_a_judge_without_widths_is_refused():
 def test_a_kind_of_one_mask_has_no_coverage_to_choose():
     with pytest.raises(UsageError, match=r"data.masks.expand: is one mask only, so its coverage cannot be chosen"):
         read(TINY, ["data.coverage=[0.1, 0.5]", "data.masks={ expand = 1 }"]).data.open()
+
+
+def test_a_coverage_that_only_training_masks_have_is_refused_before_training(tmp_path):
+    """Boxes of 90 % of a small picture are few, and those few may all be masks of one split."""
+    data = replace(on(pictures(tmp_path)).data, masks={"box": 1.0}, mask_zoom=(1,), batches=(Batch(items=1, size=16),))
+    with pytest.raises(BadInput, match=r"box: none of \d+ masks"):
+        replace(data, coverage=(0.9, 0.95)).open()
 
 
 @pytest.mark.parametrize("pattern", ["photos", "ph*s", "{root}/photos", "{root}/ph*"])

@@ -169,10 +169,17 @@ def test_never_and_a_folder_are_other_ways_to_start(recipe, done, tmp_path):
 
 
 def test_a_damaged_state_is_told(recipe, tmp_path):
-    run(replace(recipe, steps=1), tmp_path)
-    (tmp_path / "step-0000001" / states.SUMS).unlink()
-    (warning,) = (text for text in run(replace(recipe, steps=1), tmp_path).told if text.startswith("warning: "))
-    assert "step-0000001: damaged or incomplete" in warning
+    for steps in (1, 2):
+        run(replace(recipe, steps=steps), tmp_path)
+    (tmp_path / "step-0000002" / states.SUMS).unlink()
+    (warning,) = (text for text in run(replace(recipe, steps=2), tmp_path).told if text.startswith("warning: "))
+    assert "step-0000002: damaged or incomplete" in warning
+
+
+def test_validation_has_one_row_for_a_step_however_often_a_finished_run_is_begun(recipe, tmp_path):
+    for _ in range(2):
+        run(replace(recipe, steps=1), tmp_path)
+    assert len((tmp_path / "validation.csv").read_text().splitlines()) == 2
 
 
 def test_pictures_that_cannot_be_read_are_named(recipe, tmp_path):

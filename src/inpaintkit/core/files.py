@@ -51,7 +51,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path`, complete or not at all."""
-    with writing(path) as file:
+    with room(Path(path).parent, lambda: len(data)), writing(path) as file:
         file.write(data)
 
 

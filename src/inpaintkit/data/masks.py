@@ -229,8 +229,10 @@ def draw(kind: str, size: tuple[int, int], seed: int) -> Mask:
     raise BadInput(f"{kind}: has no hole at {size[0]}x{size[1]} pixels; choose a larger size or another kind")
 
 
-def check_kind(kind: str) -> None:
-    """Raise `UsageError` for a name that is not in `MASKS`, with a near one."""
+def check_kind(kind: str, place: str = "") -> None:
+    """Raise `UsageError` for a name that is not in `MASKS`, with a near one; `place` is put before it."""
     if kind not in MASKS:
         close = get_close_matches(kind, MASKS, 1)
-        raise UsageError(f"{kind}: no such kind of mask; " + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(MASKS)}"))
+        raise UsageError(
+            f"{place}{kind}: no such kind of mask; " + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(MASKS)}")
+        )

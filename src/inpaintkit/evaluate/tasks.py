@@ -22,7 +22,7 @@ from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.pipeline.fillers import Sampled
 from inpaintkit.pipeline.job import Options, Step
 from inpaintkit.pipeline.onion import onion, rings
-from inpaintkit.pipeline.plans import plan
+from inpaintkit.pipeline.plans import counted
 
 GREY, BLACK = 127, 0
 """What stands in the hole of what is given: never the truth."""
@@ -56,7 +56,7 @@ class Given:
     def planned(self, hole: np.ndarray, method: Method | None = None) -> int:
         """Evaluations of the network for one filling of a hole of this picture."""
         method = self.pipe.method(method or self.method)
-        return int(plan(self.pipe, self.holed(GREY), hole, method, self.options, 1)["evaluations"])
+        return int(counted(self.pipe, self.holed(GREY), hole, method, self.options)[0]["evaluations"])
 
 
 @dataclass(frozen=True)

@@ -62,10 +62,12 @@ def locate(name: str, fetch: bool = True) -> Path:
     if path.is_dir() or path.is_file():
         return path
     if path.suffix in SUFFIXES:
-        raise UsageError(f"{name}: no such file")
+        raise UsageError(f"{name}: no such file; check the path")
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _hub(name, fetch)
-    raise UsageError(f"{name}: no such model; bundled are {', '.join(MODELS)}, else give a folder, a file, or a hub id such as owner/name")
+    raise UsageError(
+        f"{name}: no such model; bundled are {', '.join(MODELS | DETECTORS)}, else give a folder, a file, or a hub id such as owner/name"
+    )
 
 
 def load(name: str | Path, config: Path | None = None) -> Model:

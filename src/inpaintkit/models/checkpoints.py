@@ -9,6 +9,7 @@ A bare diffusers folder (config.json and weights at the top) is read too.
 import hashlib
 import inspect
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ MAPPING = "mapping.safetensors"  # of a generator's latent, beside inpaintkit.js
 MAX_JSON = 1 << 20
 MAX_BLOCKS = 64  # resolutions, and layers in each: a config may not ask for a network that takes minutes to lay out
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+SUM = "values_sha256"  # in a file's metadata: of all that follows its header
 RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # attention, in folders written before 2023
 T = TypeVar("T")
 
@@ -76,11 +78,22 @@ def save_folder(folder: Path, network: Network, schedule: NoiseSchedule, card: s
     for path, module in ((folder / MAPPING, network.mapping), (unet / WEIGHTS, network.unet)):
         if module is not None:
             tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in module.state_dict().items()}
-            write_bytes(path, safetensors_bytes(tensors, {"format": "pt"}))
+            write_bytes(path, weights_bytes(tensors))
+
+
+def weights_bytes(tensors: dict[str, Tensor]) -> bytes:
+    """A safetensors file with the checksum of its own values, which `read_weights` compares."""
+    plain = safetensors_bytes(tensors)
+    values = memoryview(plain)[(begin := 8 + int.from_bytes(plain[:8], "little")) :]
+    about = {"__metadata__": {"format": "pt", SUM: hashlib.sha256(values).hexdigest()}}  # their own writer puts it in any order
+    header = json.dumps(about | json.loads(plain[8:begin]), separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + values
 
 
 def read_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a safetensors file as float32, when exactly those expected, with their shapes, and finite."""
+    """The tensors of a safetensors file as float32, when exactly those expected, with their shapes, finite, and with the checksum
+    that the file itself names, if it does."""
     if not path.is_file():
         pickled = sorted(p.name for p in path.parent.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"))
         how = "write it anew with diffusers: UNet2DModel.from_pretrained(FOLDER).save_pretrained(NEW)"
@@ -91,6 +104,8 @@ def read_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
             stored = {_renamed(key): key for key in file.keys()}  # noqa: SIM118 (not a dict)
             shapes = {key: tuple(file.get_slice(name).get_shape()) for key, name in stored.items()}
             _compare(path, shapes, {key: tuple(tensor.shape) for key, tensor in expected.items()})
+            if (file.metadata() or {}).get(SUM, digest := _values_sha256(path)) != digest:
+                raise BadInput(f"{path}: damaged (the checksum of its values differs from the one in it); copy it again, or train it anew")
             for key, name in stored.items():
                 if (kind := file.get_slice(name).get_dtype()) not in FLOATS:
                     raise BadInput(f"{path}: {key[:80]} is {kind}; floating-point weights are needed")
@@ -106,6 +121,12 @@ def read_weights(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _values_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(int.from_bytes(file.read(8), "little"), os.SEEK_CUR)
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -150,7 +171,8 @@ def scheduler_config(folder: Path) -> dict[str, Any]:
     for path in (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json"):
         if path.is_file():
             return read_json(path)
-    raise BadInput(f"{folder}: no scheduler_config.json; without it the noise levels of the network are unknown")
+    cause = "no scheduler_config.json, without which the noise levels of a network are unknown"
+    raise BadInput(f"{folder}: {cause}; name a model folder, or put that file into it")
 
 
 def _network_config(folder: Path, unet_folder: Path, scheduler: dict[str, Any]) -> NetworkConfig:
@@ -225,7 +247,8 @@ def _adapted(unet: Any, config: NetworkConfig) -> Any:
 
 
 def _compare_channels(path: Path, network: Network) -> None:
-    """Raise `BadInput` when the network's inputs or outputs, or its largest window, are not what its config says."""
+    """Raise `BadInput` when the network's inputs or outputs, or its largest window, are not what its config says (one that comes
+    without `inpaintkit.json` is taken for a plain network)."""
     config, unet = network.config, settings(network)
     wanted, outputs = inputs(config, channels(network)), channels(network) * config.patch**2
     if unet["in_channels"] != wanted:

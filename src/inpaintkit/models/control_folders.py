@@ -8,13 +8,21 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save as safetensors_bytes
 
 from inpaintkit.core.errors import BadInput
 from inpaintkit.core.files import write_bytes
 from inpaintkit.core.schedule import NoiseSchedule, from_config
 from inpaintkit.core.settings import dumped
-from inpaintkit.models.checkpoints import PREDICTIONS, checked_config, read_json, read_weights, scheduler_config, scheduler_values, sha256
+from inpaintkit.models.checkpoints import (
+    PREDICTIONS,
+    checked_config,
+    read_json,
+    read_weights,
+    scheduler_config,
+    scheduler_values,
+    sha256,
+    weights_bytes,
+)
 from inpaintkit.models.control import ControlConfig, ControlNetwork
 
 CONFIG, WEIGHTS, CLASS = "inpaintkit.json", "control.safetensors", "control"
@@ -50,7 +58,7 @@ def save(folder: Path, network: ControlNetwork, schedule: NoiseSchedule, card: s
         write_bytes(path, (json.dumps(values, indent=1) + "\n").encode())
     write_bytes(folder / "README.md", card.encode())
     tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
-    write_bytes(folder / WEIGHTS, safetensors_bytes(tensors, {"format": "pt"}))
+    write_bytes(folder / WEIGHTS, weights_bytes(tensors))
 
 
 def _config(path: Path) -> ControlConfig:

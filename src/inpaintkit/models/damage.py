@@ -16,7 +16,6 @@ from typing import Annotated
 import numpy as np
 import torch
 from pydantic import Field
-from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,7 +24,7 @@ from inpaintkit.core.files import write_bytes
 from inpaintkit.core.settings import Settings, dumped
 from inpaintkit.models import catalog
 from inpaintkit.models.backbones import mobilenet_v2
-from inpaintkit.models.checkpoints import checked_config, read_json, read_weights, sha256
+from inpaintkit.models.checkpoints import checked_config, read_json, read_weights, sha256, weights_bytes
 from inpaintkit.models.tensors import COUNTER, fit, read_tensors, shapes
 
 CONFIG, WEIGHTS = "damage.json", "model.safetensors"
@@ -246,7 +245,7 @@ def save_folder(folder: Path, network: DamageNet, card: str, dtype: torch.dtype 
     write_bytes(folder / CONFIG, (json.dumps(dumped(network.config), indent=1) + "\n").encode())
     write_bytes(folder / "README.md", card.encode())
     tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in network.state_dict().items()}
-    write_bytes(folder / WEIGHTS, safetensors_bytes(tensors, {"format": "pt"}))
+    write_bytes(folder / WEIGHTS, weights_bytes(tensors))
 
 
 def is_detector(name: str) -> bool:

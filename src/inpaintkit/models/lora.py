@@ -16,14 +16,13 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field
-from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.files import write_bytes
 from inpaintkit.core.schedule import NoiseSchedule
 from inpaintkit.core.settings import Settings, dumped
-from inpaintkit.models.checkpoints import build, checked_config, read_json, read_weights, scheduler_values
+from inpaintkit.models.checkpoints import build, checked_config, read_json, read_weights, scheduler_values, weights_bytes
 from inpaintkit.models.unet import Network, NetworkConfig, channels, inputs, settings, started
 
 WEIGHTS = "adapter_model.safetensors"
@@ -137,7 +136,7 @@ def save(folder: Path, network: Adapted, schedule: NoiseSchedule, card: str) -> 
     for name, values in ((CONFIG, dumped(adapter)), ("adapter_config.json", theirs), ("scheduler/scheduler_config.json", scheduler)):
         write_bytes(folder / name, (json.dumps(values, indent=1) + "\n").encode())
     write_bytes(folder / "README.md", card.encode())
-    write_bytes(folder / WEIGHTS, safetensors_bytes({k: v.contiguous() for k, v in tensors(network).items()}, {"format": "pt"}))
+    write_bytes(folder / WEIGHTS, weights_bytes({k: v.contiguous() for k, v in tensors(network).items()}))
 
 
 def holds(folder: Path) -> bool:

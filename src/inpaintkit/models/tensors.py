@@ -32,7 +32,7 @@ def read_tensors(path: Path, leave_out: str | None = None) -> dict[str, Tensor]:
         return _safetensors(path, leave_out)
     if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
         return _pickle(path, head[:1] == b"P", leave_out)
-    raise BadInput(f"{path}: neither a safetensors file nor one that torch.save wrote; was the download complete?")
+    raise BadInput(f"{path}: neither a safetensors file nor one that torch.save wrote; name one of these, or download it again")
 
 
 def _safetensors(path: Path, leave_out: str | None) -> dict[str, Tensor]:

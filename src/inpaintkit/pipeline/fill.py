@@ -127,12 +127,14 @@ class Inpainter:
         if isinstance(self.model.network, ControlNetwork) and self.model.network.config.units is not None:
             raise UsageError(f"{self.model.name}: makes fields, not pictures; inpaintkit science fill takes it")
         notes = check_hole(hole, picture.name, picture)
+        measured = measured or referred(picture, hole, chosen)
+        if measured is not None and hole.all():
+            notes = ()  # not of the model's own making: it is to agree with what was measured
         if o.grow > 0:
             hole = grown(hole, o.grow)
         if o.guidance is not None and not self.denoiser.conditioned:
             raise UsageError(f"{self.model.name}: is told nothing, so it cannot be guided; leave --guidance away")
         told = self.denoiser.conditioned and (o.tell_network or chosen.tells_network or o.guidance is not None)
-        measured = measured or referred(picture, hole, chosen)
         labels = self._labels(o.label, range(seed, seed + variants))
         frugal = isinstance(chosen, GradientMethod) and chosen.frugal
         denoiser = replace(self.denoiser, calls=Calls(), frugal=frugal, labels=None if labels is None else torch.tensor(labels))
@@ -143,6 +145,9 @@ class Inpainter:
         except (torch.OutOfMemoryError, MemoryError) as error:
             said = f"out of memory on {self.device} ({str(error)[:80]})"
             raise OverLimit(f"{picture.name}: {said}; use fewer variants or a smaller hole") from None
+        if not all(values.isfinite().all() for _, values in filled):
+            how = "check them with `inpaintkit models check`, or try --dtype float32"
+            raise BadInput(f"{self.model.name}: its network makes NaN or infinity of {picture.name}: its weights are damaged; {how}")
         results = [picture.with_parts([(box, values[k : k + 1]) for box, values in filled], hole) for k in range(variants)]
         record = self._record(chosen, o, told, job, planned, hole, seed, variants, notes, began)
         record["labels"] = labels

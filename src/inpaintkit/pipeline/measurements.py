@@ -47,18 +47,19 @@ def read(path: Path, config: ControlConfig, mask: Path | None = None, known: Pat
         raise UsageError(f"{mask} and {known}: two masks; give the one whose True means not known as --mask, or the other one as --known")
     path, name = Path(path), printable(str(path))
     found = _found(path, limits)
+    marks = printable(str(mask or known or path))
     if mask is not None:
         found["mask"] = read_npy_mapped(mask)
     if known is not None:
         found["known"] = read_npy_mapped(known)
     if config.condition == "measurements":
-        return _of_condition(found, name, config)
+        return _of_condition(found, name, config, marks)
     if "values" not in found and not ("cond" in found and {"mask", "known"} & found.keys()):
         raise BadInput(f"{name}: holds no values.npy; save the field there, NaN where it is not known")
     raw = found["values"] if "values" in found else _first(found["cond"], config.channels)
     values, axes = _laid_out(raw, config.channels, name)
     hole = np.isnan(values).any(-1) if values.dtype.kind == "f" else np.zeros(values.shape[:3], bool)
-    hole |= _hole(found, hole.shape, name, hole)
+    hole |= _hole(found, hole.shape, marks, hole)
     _check_finite(values, ~hole, name)
     if not hole.any():
         raise BadInput(f"{name}: nothing is missing; write NaN where the field is not known, or pass --mask FILE.npy (True = not known)")
@@ -67,13 +68,13 @@ def read(path: Path, config: ControlConfig, mask: Path | None = None, known: Pat
     return Measurements(name, values, ~hole, None, axes, notes)
 
 
-def _of_condition(found: dict[str, NDArray], name: str, config: ControlConfig) -> Measurements:
+def _of_condition(found: dict[str, NDArray], name: str, config: ControlConfig, marks: str) -> Measurements:
     if "cond" not in found and "values" not in found:
         raise BadInput(f"{name}: holds no cond.npy; save there what was measured, {config.cond_channels} channels as in the training data")
     cond, (several, _) = _laid_out(found.get("cond", found.get("values")), config.cond_channels, name)
     _check_finite(cond, np.ones(cond.shape[:3], bool), name)
     nothing = np.ones(cond.shape[:3], bool)
-    hole = _hole(found, nothing.shape, name, nothing)
+    hole = _hole(found, nothing.shape, marks, nothing)
     if not hole.all() and config.channels > config.cond_channels:
         raise BadInput(
             f"{name}: has a mask, but the measurements have fewer channels than the fields, so no value is known; leave the mask away"

@@ -28,10 +28,17 @@ def plan(
     variants: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
-    """Regions with their scales and windows, and network calls per picture: so many per window, move down and region.
+    """`counted`, and `seconds`: what the calls take for all variants, by one timed call at the largest window."""
+    about, calls, widest = counted(pipe, picture, hole, method, options)
+    seconds = variants * calls * call_seconds(pipe, widest, isinstance(method, GradientMethod), clock)
+    return {**about, "variants": variants, "seconds": round(seconds, 2)}
 
-    `seconds` is what these calls take for all variants, by one timed call at the largest window.
-    """
+
+def counted(
+    pipe: Inpainter, picture: Picture, hole: np.ndarray, method: Method, options: Options
+) -> tuple[dict[str, Any], float, tuple[int, int]]:
+    """(regions with their scales and windows and network calls of one picture: so many per window, move down and region; as how many
+    calls at the largest window they count, by pixels; its size (H, W)). Runs no network."""
     hole = grown(hole, options.grow) if options.grow else hole
     schedule, largest = pipe.denoiser.schedule, pipe.model.network.config.largest
     planned, total, pixels, widest = [], 0, 0, (1, 1)
@@ -47,9 +54,8 @@ def plan(
             widest = max(widest, size, key=math.prod)
             levels.append({"scale": scale, "windows": len(corners), "window_size": size[::-1], "evaluations": evaluations * len(corners)})
         planned.append({"box": list(region.box), "levels": levels})
-    about = {"method": type(method).__name__, "variants": variants, "hole_fraction": float(hole.mean())}
-    seconds = variants * pixels / math.prod(widest) * call_seconds(pipe, widest, isinstance(method, GradientMethod), clock)
-    return {**about, "evaluations": total, "seconds": round(seconds, 2), "regions": planned}
+    about = {"method": type(method).__name__, "hole_fraction": float(hole.mean()), "evaluations": total, "regions": planned}
+    return about, pixels / math.prod(widest), widest
 
 
 def call_seconds(pipe: Inpainter, size: Sequence[int], gradient: bool, clock: Callable[[], float] = time.perf_counter) -> float:

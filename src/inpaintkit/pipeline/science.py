@@ -25,6 +25,7 @@ from inpaintkit.pipeline.job import Step
 from inpaintkit.pipeline.measurements import Measurements
 
 AT_ONCE = 64  # fields sampled together; more only costs memory
+ALONE = "std is 0 everywhere, for one sample has no spread; draw more for an uncertainty (--samples)"
 FAR = 8.0  # standard deviations from the mean that values of these units hardly have
 
 
@@ -92,7 +93,7 @@ class Reconstructor:
             raise UsageError(f"seed = {seed}, samples = {samples}, guidance = {guidance}: at least 0, 1 and 0 are possible")
         chosen, calls = self.pipe.method(method), Calls()
         told = self._scaled(given, self._size(given))
-        notes = [*given.notes, *self._far(told[0])]
+        notes = [*given.notes, *self._far(told[0]), *([ALONE] if samples == 1 else [])]
         pairs = [(n, k) for n in range(len(given.known)) for k in range(samples)]
         groups = [pairs[first : first + AT_ONCE] for first in range(0, len(pairs), AT_ONCE)]
         moves, parts = len(chosen.walk.times(self.pipe.model.schedule)) - 1, []
@@ -166,7 +167,10 @@ class Reconstructor:
             "samples": samples,
             "fields": count,
             "size": list(given.known.shape[1:]),
+            "told": True,
             "known_fraction": float(given.known.mean()),
+            "hole_fraction": float(1 - given.known.mean()),
+            "walk": dumped(method.walk),
             "steps": method.walk.steps,
             "nfe": calls.forward // (samples * count),
             "seconds_total": round(time.perf_counter() - began, 4),

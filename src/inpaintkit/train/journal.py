@@ -71,14 +71,18 @@ class Journal:
 
 
 class Table:
-    """A CSV file that grows by rows, and now and then by a column. Rows after `step`, and a half-written last one, are dropped."""
+    """A CSV file that grows by rows, one a step, and now and then by a column. Rows after `step` are dropped, and a half-written one."""
 
     def __init__(self, path: Path, step: int):
         self.path = path
-        rows = self._rows() if path.exists() else []
-        self._write([row for row in rows if int(row["step"]) <= step])
+        rows = [row for row in self._rows() if int(row["step"]) <= step] if path.exists() else []
+        self._last = rows[-1]["step"] if rows else None
+        self._write(rows)
 
     def add(self, row: dict[str, str]) -> None:
+        if row["step"] == self._last:  # of a run that had ended and was begun again
+            return
+        self._last = row["step"]
         if new := [name for name in row if name not in self.columns]:
             self._write(self._rows(), [*self.columns, *new])
         with self.path.open("a", newline="") as file:

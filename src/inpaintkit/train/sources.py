@@ -1,5 +1,6 @@
 """The recipe's `[data]`: what the pictures or arrays of a run are, and one example of them for a generator."""
 
+import itertools
 from dataclasses import dataclass, field, replace
 from glob import glob
 from pathlib import Path
@@ -13,7 +14,7 @@ from inpaintkit.core.settings import Settings
 from inpaintkit.data.coverage import FIXED
 from inpaintkit.data.datasets import Pictures, load
 from inpaintkit.data.mask_sets import training_mask
-from inpaintkit.data.masks import MASKS
+from inpaintkit.data.masks import check_kind
 from inpaintkit.data.splits import SHARES, SPLITS, check_shares
 
 Share = Annotated[float, Field(ge=0)]
@@ -109,8 +110,8 @@ class PictureData(Settings):
     def open(self) -> "PictureSource":
         """Read everything. Raises `BadInput` or `UsageError`, one line."""
         check_shares(self.split)
-        if unknown := set(self.masks) - set(MASKS):
-            raise UsageError(f"data.masks.{min(unknown)} is not a mask kind; there are {', '.join(MASKS)}")
+        for kind in self.masks:
+            check_kind(kind, "data.masks.")
         if not sum(self.masks.values()) or not sum(batch.share for batch in self.batches):
             raise UsageError("the shares of data.masks, and those of data.batches, must not all be 0")
         self._check_masks()
@@ -129,9 +130,9 @@ class PictureData(Settings):
         kinds = [kind for kind, share in self.masks.items() if share]
         if self.coverage is not None and (single := [kind for kind in kinds if kind in FIXED[1:]]):
             raise UsageError(f"data.masks.{single[0]}: is one mask only, so its coverage cannot be chosen; leave it out, or data.coverage")
-        for kind in kinds:
-            for batch in self.batches:
-                replace(self, masks={kind: 1.0}).hole(np.random.default_rng(0), batch.size, "train")
+        for kind, batch, (split, share) in itertools.product(kinds, self.batches, zip(SPLITS, self.split, strict=True)):
+            if share:
+                replace(self, masks={kind: 1.0}).hole(np.random.default_rng(0), batch.size, split)
 
 
 class PictureSource:

@@ -74,7 +74,8 @@ def damage(place: Path) -> str | None:
 def newest(folder: Path) -> tuple[tuple[int, dict[str, Tensor], dict[str, Any]] | None, list[str]]:
     """(step, tensors, about) of the newest complete state, if there is one, and warnings about damaged ones passed over.
 
-    The tensors lie in the file's memory map: copy them.
+    The tensors lie in the file's memory map: copy them. Raises `BadInput` when there are states and all are damaged: to begin anew
+    there would remove them.
     """
     warnings: list[str] = []
     for step, place in reversed(numbered(folder)):
@@ -82,7 +83,12 @@ def newest(folder: Path) -> tuple[tuple[int, dict[str, Tensor], dict[str, Any]] 
             warnings.append(f"{place}: damaged or incomplete ({wrong}); an older state is used")
         else:
             return (step, load_file(place / STATE), json.loads((place / ABOUT).read_text())), warnings
-    return None, [warning.replace("an older state is used", "the run starts anew") for warning in warnings]
+    if warnings:
+        places = numbered(folder)
+        first = f"{places[-1][1]} and {len(places) - 1} more" if len(places) > 1 else f"{places[-1][1]}"
+        wrong = damage(places[-1][1])
+        raise BadInput(f"{first}: damaged or incomplete ({wrong}); put a copy of a state back, or train anew with another --out")
+    return None, []
 
 
 def refuse_other(about: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

@@ -11,8 +11,8 @@ import tyro
 from pydantic import Field
 
 from inpaintkit.apps.cli.parsing import Command, parse
-from inpaintkit.apps.cli.writing import check_writable
-from inpaintkit.core.errors import BadInput, NotWritable, PartlyFailed, UsageError
+from inpaintkit.apps.cli.writing import check_writable, note
+from inpaintkit.core.errors import BadInput, NotWritable, PartlyFailed, Terminated, UsageError
 from inpaintkit.core.files import write_bytes
 
 
@@ -162,7 +162,11 @@ def _run_one(args: Run, suite: Any, out: Path) -> list[str]:
         return undone
     if not out.absolute().parent.is_dir() and args.output is not None:
         raise NotWritable(f"{out}: the folder {out.parent} does not exist; create it first")
-    outcome = run.run(opened, out, args.resume and out.exists(), _teller(args.quiet))
+    try:
+        outcome = run.run(opened, out, args.resume and out.exists(), _teller(args.quiet))
+    except (KeyboardInterrupt, Terminated):
+        note(f"{out}: the rows that are done are kept; the same command with --resume goes on from them", quiet=False)
+        raise
     print(out)
     if outcome.failed:
         undone.append(f"{out}: {outcome.failed} of {outcome.done} rows failed, rows.jsonl says why; --resume tries them again")
