@@ -38,6 +38,7 @@ def test_the_tables(cli, folders):
     assert thin.split("|")[3] == " 2 exact "
     assert any(line.startswith("| area 10% to 20% | 4 |") for line in lines)
     assert "picture 4 of 4" in err
+    assert "note: ms_ssim: not measured, the pictures are too small for it" in err
 
 
 def test_the_json_object(cli, folders):

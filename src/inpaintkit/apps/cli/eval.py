@@ -79,11 +79,13 @@ def run(argv: Sequence[str]) -> None:
         notes.append(
             f"the Frechet distance of {fewest} pictures is biased upwards: compare it at equal numbers, or take the kernel distance"
         )
-    for text in notes:
-        note(text, args.quiet)
     groups = {"all": scores, **{k: v for k, v in kinds.items() if k}, **{f"area {k}": v for k, v in evaluation.areas(scores).items()}}
     tables = {name: evaluation.summaries(part) for name, part in groups.items()}
     changed = max(score.changed for score in scores)
+    small = [name for name, value in tables["all"]["whole"].items() if not value.n + value.exact]
+    notes += [f"{', '.join(small)}: not measured, the pictures are too small for it"] * bool(small)
+    for text in notes:
+        note(text, args.quiet)
     if args.json:
         print(json.dumps(_record(args, by, scores, tables, sets, changed, notes)))
         return

@@ -61,7 +61,8 @@ class Modelled(Command):
 
     model: Annotated[str | None, tyro.conf.arg(metavar="NAME|PATH|HUB/ID", help_behavior_hint="")] = None
     """A bundled model, a model folder, a hub id, or a published file of guided-diffusion's family. Unless given: photo-64-few for
-    fill, onion and blind; photo-64 with a METHOD, --guidance, --tune or --then, and for all else."""
+    fill, onion and blind; photo-64 with a METHOD, --guidance, --tune or --then, and for all other pictures. One of arrays has to be
+    named."""
     seed: Seed = 0
     """The same seed gives the same picture."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
