@@ -1,7 +1,9 @@
 """`inpaintkit onion`: fill from the rim inwards, ring by ring, with any filler."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import tyro
@@ -57,7 +59,13 @@ def run(argv: Sequence[str]) -> None:
 def _filler(args: Onion) -> tuple[Fill, Any]:
     """What fills, and a function that gives what the record says of it afterwards."""
     if args.filler != "model":
-        return named(args.filler, ("model",)), dict
+        return named(args.filler, ("model",)), _machine
     pipe = Inpainter.from_pretrained(filling(args), args.device, args.dtype)
     fill = Sampled(pipe, args.method, args.seed, replace(args.filling, grow=0))  # it has been grown already
     return fill, lambda: fill.record
+
+
+def _machine() -> dict[str, Any]:
+    """What the record of a filler without a network says of where it ran."""
+    versions = {name: version(name) for name in ("inpaintkit", "numpy", "scipy", "pillow")}
+    return {"nfe": 0, "device": "cpu", "threads": os.cpu_count(), "versions": versions}
