@@ -343,5 +343,5 @@ def test_weights_with_one_bit_changed_are_refused_by_the_checksum_in_their_file(
 def test_a_network_that_overflows_is_the_models_fault_not_ours(folder):
     """Damaged or foreign weights may be finite and still too large."""
     reweighted(folder, lambda tensors: tensors["conv_out.weight"].fill_(3e38))
-    with pytest.raises(BadInput, match=r"model: its network makes NaN or infinity of .*its weights are damaged"):
+    with pytest.raises(BadInput, match=r"model: NaN or infinity came of .*its weights are damaged"):
         Inpainter.from_pretrained(str(folder), dtype="float32").fill(*half(), METHODS["plain"])

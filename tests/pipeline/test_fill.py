@@ -14,8 +14,9 @@ import tiny
 from inpaintkit.core.errors import BadInput, Cancelled, UsageError
 from inpaintkit.core.sampler import Method
 from inpaintkit.core.walk import Walk
-from inpaintkit.data.images import check_hole
+from inpaintkit.data.images import check_hole, to_picture
 from inpaintkit.methods import METHODS
+from inpaintkit.methods.ilvr import ILVR
 from inpaintkit.methods.plain import Plain
 from inpaintkit.methods.repaint import RePaint
 from inpaintkit.pipeline.fill import Inpainter
@@ -429,3 +430,10 @@ def test_a_full_mask_is_filled_with_a_note(pipe):
     result = pipe(photo(), everything, FAST)
     assert result.record["notes"] == list(check_hole(everything, "x"))
     assert result.record["hole_fraction"] == 1
+
+
+def test_what_ilvr_makes_of_a_whole_picture_is_not_called_made_up(unconditional):
+    everything, (picture, _), two = np.ones((24, 20), bool), to_picture(photo()), Walk(2, "trailing")
+    made = {kind: unconditional.fill(picture, everything, kind(walk=two))[1]["notes"] for kind in (ILVR, Plain)}
+    assert not any("makes up" in text for text in made[ILVR])
+    assert any("makes up" in text for text in made[Plain])

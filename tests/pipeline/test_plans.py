@@ -13,7 +13,7 @@ from inpaintkit.methods.dps import DPS
 from inpaintkit.methods.plain import Plain
 from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.pipeline.job import Options
-from inpaintkit.pipeline.plans import plan
+from inpaintkit.pipeline.plans import counted, plan
 
 
 @pytest.mark.parametrize("method", [Plain(walk=Walk(2, "trailing")), DPS(walk=Walk(2, "trailing"))])
@@ -26,6 +26,7 @@ def test_the_seconds_are_the_evaluations_times_one_measured_call(tmp_path, metho
     levels = [(level["evaluations"], np.prod(level["window_size"])) for region in found["regions"] for level in region["levels"]]
     widest = max(size for _, size in levels)
     assert len({size for _, size in levels}) > 1
+    assert next(ticks) == 12  # two calls were made, each looked at the clock before and after
     assert found["seconds"] == pytest.approx(2 * 3 * sum(calls * size / widest for calls, size in levels), abs=0.01)
 
 
@@ -46,5 +47,5 @@ def test_as_many_evaluations_are_planned_as_are_made(tmp_path, method, options):
     hole = np.zeros((32, 32), bool)
     hole[10:14, 10:14] = True
     picture = to_picture(np.zeros((32, 32, 3), np.float32))[0]
-    planned = plan(pipe, picture, hole, method, options, 1)["evaluations"]
+    planned = counted(pipe, picture, hole, method, options)[0]["evaluations"]
     assert planned == pipe.fill(picture, hole, method, options=options)[1]["nfe"] >= 3

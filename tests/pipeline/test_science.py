@@ -70,7 +70,10 @@ def test_mean_and_spread_are_those_of_the_samples_and_zero_spread_where_known(mo
     assert np.allclose(made.mean, np.mean(made.samples, 0), atol=1e-3)
     assert np.allclose(made.std, np.std(made.samples, 0, ddof=1), atol=1e-3)
     assert (made.std[0, ..., 0] > 0).tolist() == np.isnan(f).tolist()
-    assert not model(given(f), samples=1)[0].std.any()
+    one, record = model(given(f), samples=1, guidance=0.0)
+    assert not one.std.any()
+    assert any(text.startswith("std is 0 everywhere") for text in record["notes"])
+    assert (record["told"], record["hole_fraction"]) == (False, pytest.approx(np.isnan(f).mean()))
 
 
 def test_a_field_does_not_depend_on_its_neighbours_nor_a_sample_on_how_many_there_are(model):
@@ -196,6 +199,13 @@ def test_arrays_that_cannot_be_used_are_refused_in_one_line(model, tmp_path, arr
     assert says in str(error.value)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
+
+
+def test_a_mask_that_does_not_fit_is_named_and_not_the_array(model, tmp_path):
+    np.save(tmp_path / "f.npy", np.zeros((16, 16)))
+    np.save(tmp_path / "m.npy", np.zeros((8, 8), bool))
+    with pytest.raises(BadInput, match=r"m\.npy: the array mask has shape \(8, 8\)"):
+        read(tmp_path / "f.npy", model.config, tmp_path / "m.npy")
 
 
 def test_more_refusals_and_notes(model, tmp_path):

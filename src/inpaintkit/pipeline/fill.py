@@ -146,8 +146,8 @@ class Inpainter:
             said = f"out of memory on {self.device} ({str(error)[:80]})"
             raise OverLimit(f"{picture.name}: {said}; use fewer variants or a smaller hole") from None
         if not all(values.isfinite().all() for _, values in filled):
-            how = "check them with `inpaintkit models check`, or try --dtype float32"
-            raise BadInput(f"{self.model.name}: its network makes NaN or infinity of {picture.name}: its weights are damaged; {how}")
+            how = "see `inpaintkit models check`, or take the method's defaults"
+            raise BadInput(f"{self.model.name}: NaN or infinity came of {picture.name}: its weights are damaged, or the method diverged; {how}")
         results = [picture.with_parts([(box, values[k : k + 1]) for box, values in filled], hole) for k in range(variants)]
         record = self._record(chosen, o, told, job, planned, hole, seed, variants, notes, began)
         record["labels"] = labels

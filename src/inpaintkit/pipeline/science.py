@@ -167,7 +167,7 @@ class Reconstructor:
             "samples": samples,
             "fields": count,
             "size": list(given.known.shape[1:]),
-            "told": True,
+            "told": guidance > 0,
             "known_fraction": float(given.known.mean()),
             "hole_fraction": float(1 - given.known.mean()),
             "walk": dumped(method.walk),

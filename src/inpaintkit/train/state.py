@@ -77,17 +77,15 @@ def newest(folder: Path) -> tuple[tuple[int, dict[str, Tensor], dict[str, Any]] 
     The tensors lie in the file's memory map: copy them. Raises `BadInput` when there are states and all are damaged: to begin anew
     there would remove them.
     """
-    warnings: list[str] = []
+    damaged: list[str] = []
     for step, place in reversed(numbered(folder)):
-        if wrong := damage(place):
-            warnings.append(f"{place}: damaged or incomplete ({wrong}); an older state is used")
-        else:
+        if not (wrong := damage(place)):
+            warnings = [f"{text}; an older state is used" for text in damaged]
             return (step, load_file(place / STATE), json.loads((place / ABOUT).read_text())), warnings
-    if warnings:
-        places = numbered(folder)
-        first = f"{places[-1][1]} and {len(places) - 1} more" if len(places) > 1 else f"{places[-1][1]}"
-        wrong = damage(places[-1][1])
-        raise BadInput(f"{first}: damaged or incomplete ({wrong}); put a copy of a state back, or train anew with another --out")
+        damaged.append(f"{place}: damaged or incomplete ({wrong})")
+    if damaged:
+        how = "put a copy of a state back, or train anew with another --out"
+        raise BadInput(f"{damaged[0]}{', as all older ones are' if len(damaged) > 1 else ''}; {how}")
     return None, []
 
 

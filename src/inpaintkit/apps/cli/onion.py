@@ -1,11 +1,11 @@
 """`inpaintkit onion`: fill from the rim inwards, ring by ring, with any filler."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Annotated, Any
 
+import torch
 import tyro
 from pydantic import Field
 
@@ -68,4 +68,4 @@ def _filler(args: Onion) -> tuple[Fill, Any]:
 def _machine() -> dict[str, Any]:
     """What the record of a filler without a network says of where it ran."""
     versions = {name: version(name) for name in ("inpaintkit", "numpy", "scipy", "pillow")}
-    return {"nfe": 0, "device": "cpu", "threads": os.cpu_count(), "versions": versions}
+    return {"nfe": 0, "device": "cpu", "threads": torch.get_num_threads(), "versions": versions}
