@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from inpaintkit.core.files import write_bytes, writing_folder
 from inpaintkit.core.settings import dumped
 from inpaintkit.models import catalog, damage, lora
-from inpaintkit.models.checkpoints import WEIGHTS, load_folder, save_folder, sha256, weights_bytes
+from inpaintkit.models.checkpoints import WEIGHTS, load_folder, save_folder
 from inpaintkit.models.unet import NetworkConfig
+from inpaintkit.models.weights import sha256, weights_bytes
 from inpaintkit.train.recipes import read
 
 HERE = Path(__file__).parent

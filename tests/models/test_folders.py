@@ -18,8 +18,9 @@ from inpaintkit.core.schedule import SCHEDULES, cosine
 from inpaintkit.data.images import Picture, to_picture
 from inpaintkit.methods import METHODS
 from inpaintkit.models import catalog
-from inpaintkit.models.checkpoints import WEIGHTS, load_folder, sha256
+from inpaintkit.models.checkpoints import WEIGHTS, load_folder
 from inpaintkit.models.unet import Condition, NetworkConfig
+from inpaintkit.models.weights import sha256
 from inpaintkit.pipeline.fill import Inpainter
 
 

@@ -596,7 +596,7 @@ def test_a_folder_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("inpaintkit.models.checkpoints.safetensors_bytes", fails)
+        patch.setattr("inpaintkit.models.weights.safetensors_bytes", fails)
         with pytest.raises(KeyboardInterrupt):
             catalog.convert(str(path), tmp_path / "m", config)
     assert sorted(tmp_path.iterdir()) == before

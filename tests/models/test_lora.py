@@ -12,9 +12,10 @@ import tiny
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.schedule import cosine
 from inpaintkit.models import catalog, lora
-from inpaintkit.models.checkpoints import load_folder, sha256
+from inpaintkit.models.checkpoints import load_folder
 from inpaintkit.models.lora import Adapted, Adapter, LoRA
 from inpaintkit.models.unet import Condition, Network, settings, started
+from inpaintkit.models.weights import sha256
 
 ATTENTION = LoRA(rank=2, alpha=3.0)
 CONVOLUTIONS = LoRA(rank=2, alpha=3.0, targets=("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2"), train_input=True)

@@ -10,9 +10,10 @@ from inpaintkit.core.errors import BadInput, InpaintError, UsageError
 from inpaintkit.core.files import refuse_folder, writing_folder
 from inpaintkit.core.schedule import NoiseSchedule, from_config
 from inpaintkit.models import control_folders, foreign, lora
-from inpaintkit.models.checkpoints import load_folder, save_folder, scheduler_config, sha256
+from inpaintkit.models.checkpoints import load_folder, save_folder, scheduler_config
 from inpaintkit.models.control import ControlNetwork
 from inpaintkit.models.unet import AnyNetwork, Network
+from inpaintkit.models.weights import sha256
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 

@@ -17,13 +17,11 @@ from inpaintkit.models.checkpoints import (
     PREDICTIONS,
     checked_config,
     read_json,
-    read_weights,
     scheduler_config,
     scheduler_values,
-    sha256,
-    weights_bytes,
 )
 from inpaintkit.models.control import ControlConfig, ControlNetwork
+from inpaintkit.models.weights import read_weights, sha256, weights_bytes
 
 CONFIG, WEIGHTS, CLASS = "inpaintkit.json", "control.safetensors", "control"
 

@@ -24,8 +24,9 @@ from inpaintkit.core.files import write_bytes
 from inpaintkit.core.settings import Settings, dumped
 from inpaintkit.models import catalog
 from inpaintkit.models.backbones import mobilenet_v2
-from inpaintkit.models.checkpoints import checked_config, read_json, read_weights, sha256, weights_bytes
+from inpaintkit.models.checkpoints import checked_config, read_json
 from inpaintkit.models.tensors import COUNTER, fit, read_tensors, shapes
+from inpaintkit.models.weights import read_weights, sha256, weights_bytes
 
 CONFIG, WEIGHTS = "damage.json", "model.safetensors"
 Cut = Callable[[int, int, int, int], Tensor]

@@ -17,10 +17,11 @@ from torch import Tensor
 from inpaintkit.core.errors import BadInput
 from inpaintkit.core.schedule import NoiseSchedule, cosine, linear
 from inpaintkit.core.settings import Settings
-from inpaintkit.models.checkpoints import build, checked_config, read_json, sha256
+from inpaintkit.models.checkpoints import build, checked_config, read_json
 from inpaintkit.models.foreign_layout import Layout, our_tensor, read_layout, their_key, their_shape, unet_settings
 from inpaintkit.models.tensors import read_tensors
 from inpaintkit.models.unet import Network, NetworkConfig
+from inpaintkit.models.weights import sha256
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
 

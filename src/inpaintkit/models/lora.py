@@ -22,8 +22,9 @@ from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.files import write_bytes
 from inpaintkit.core.schedule import NoiseSchedule
 from inpaintkit.core.settings import Settings, dumped
-from inpaintkit.models.checkpoints import build, checked_config, read_json, read_weights, scheduler_values, weights_bytes
+from inpaintkit.models.checkpoints import build, checked_config, read_json, scheduler_values
 from inpaintkit.models.unet import Network, NetworkConfig, channels, inputs, settings, started
+from inpaintkit.models.weights import read_weights, weights_bytes
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "inpaintkit.json"

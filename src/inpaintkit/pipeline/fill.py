@@ -147,7 +147,9 @@ class Inpainter:
             raise OverLimit(f"{picture.name}: {said}; use fewer variants or a smaller hole") from None
         if not all(values.isfinite().all() for _, values in filled):
             how = "see `inpaintkit models check`, or take the method's defaults"
-            raise BadInput(f"{self.model.name}: NaN or infinity came of {picture.name}: its weights are damaged, or the method diverged; {how}")
+            raise BadInput(
+                f"{self.model.name}: NaN or infinity came of {picture.name}: its weights are damaged, or the method diverged; {how}"
+            )
         results = [picture.with_parts([(box, values[k : k + 1]) for box, values in filled], hole) for k in range(variants)]
         record = self._record(chosen, o, told, job, planned, hole, seed, variants, notes, began)
         record["labels"] = labels

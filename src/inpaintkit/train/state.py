@@ -20,7 +20,7 @@ from torch import Tensor
 
 from inpaintkit.core.errors import BadInput
 from inpaintkit.core.files import room, write_bytes, writing_folder
-from inpaintkit.models.checkpoints import sha256
+from inpaintkit.models.weights import sha256
 
 STATE, ABOUT, SUMS, FIGURES = "state.safetensors", "about.json", "SHA256SUMS", "figures.json"
 
