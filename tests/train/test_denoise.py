@@ -311,12 +311,19 @@ def test_the_input_convolution_is_trained_when_inputs_were_added_and_else_when_a
     assert trained == {("three", None): True, ("nine", None): False, ("nine", True): True, ("nine", False): False}
 
 
-def test_an_adapter_is_no_start_for_another_one(tmp_path):
+def test_an_adapter_is_trained_on_as_it_is_or_in_full_from_the_merged_one(tmp_path):
     made = task(unet={}, start=str(tiny.folder(tmp_path / "base")), lora=LoRA())
-    made.export(tmp_path / "adapter", made.build(0), "card\n")
-    with pytest.raises(UsageError, match="is an adapter itself; merge it"):
-        replace(made, start=str(tmp_path / "adapter")).build(0)
-    assert task(unet={}, start=str(tmp_path / "adapter")).build(0)  # full fine-tuning goes on from the merged one
+    networks = made.build(0)
+    learn(made, networks["network"], 3, lr=1e-2)
+    made.export(tmp_path / "adapter", networks, "card\n")
+    again, b = replace(made, start=str(tmp_path / "adapter")), batch(made)
+    args = b["x0"], b["t"] - 1, b["known"], b["x0"]
+    with torch.no_grad():
+        wanted = networks["network"](*args)
+        for goes_on in (again, task(unet={}, start=str(tmp_path / "adapter"))):
+            assert (goes_on.build(0)["network"](*args) - wanted).abs().max() <= 1e-5
+    with pytest.raises(UsageError, match="is trained on as it is; give that, or merge it"):
+        replace(again, lora=LoRA(rank=3)).build(0)
 
 
 def test_a_learned_variance_is_exported_so_that_diffusers_knows(tmp_path):

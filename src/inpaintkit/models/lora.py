@@ -121,8 +121,13 @@ def layers(network: Network, lora: LoRA) -> dict[str, nn.Linear | nn.Conv2d]:
 
 def tensors(network: Adapted) -> dict[str, Tensor]:
     """What was trained, by its name in the file: `NAME.lora_A.weight`, `NAME.lora_B.weight`, and the input convolution."""
-    state = {name.removeprefix("unet."): value for name, value in network.state_dict().items() if name != "digest"}
-    return {PREFIX + name.replace(".default.", "."): value.detach().to("cpu", torch.float32) for name, value in state.items()}
+    state = {name: value for name, value in network.state_dict().items() if name != "digest"}
+    return {_stored(name): value.detach().to("cpu", torch.float32) for name, value in state.items()}
+
+
+def _stored(name: str) -> str:
+    """What a parameter of an `Adapted` is called in the file."""
+    return PREFIX + name.removeprefix("unet.").replace(".default.", ".")
 
 
 def save(folder: Path, network: Adapted, schedule: NoiseSchedule, card: str) -> None:
@@ -169,6 +174,12 @@ def load(folder: Path, base: Network, sha256: str) -> Network:
     except UsageError as error:
         raise BadInput(f"{folder / CONFIG}: {error}") from None
     return _merged(network, read_weights(folder / WEIGHTS, expected), adapter)
+
+
+def restore(network: Adapted, folder: Path) -> None:
+    """Give the adapter of `network` the values in a folder, to be trained on. Raises `BadInput`."""
+    found = read_weights(folder / WEIGHTS, {name: value.to("meta") for name, value in tensors(network).items()})
+    network.load_state_dict({name: found[_stored(name)] for name in network.state_dict() if name != "digest"} | {"digest": network.digest})
 
 
 def merged(network: Adapted) -> Network:

@@ -20,12 +20,15 @@ Item = dict[str, Tensor]
 class Task(Settings, ABC):
     """A frozen dataclass whose fields are the recipe's `[task]`. Everything random in it comes from the generator it is given."""
 
-    roles: ClassVar[tuple[str, ...]] = ("network",)
-    """The networks, in the order in which one step updates them."""
     places: ClassVar[tuple[str, ...]] = ()
     """Fields that name a file: where it lies may change between two sittings and is nobody's business, its name counts."""
     averaged: ClassVar[tuple[str, ...]] = ("network",)
     """Those of which a moving average is kept; the average is what is exported."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The networks that learn, in the order in which one step updates them; others that `build` gives are only read."""
+        return ("network",)
 
     def fitted(self, about: Mapping[str, Any]) -> Self:
         """The task with what only the opened data know (`Source.about`), as the channels of arrays. Raises `UsageError`:

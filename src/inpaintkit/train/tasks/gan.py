@@ -1,7 +1,7 @@
 """A denoising-diffusion GAN: a generator that walks down in a few large steps, each a sample and not a mean."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -28,11 +28,14 @@ from inpaintkit.models.denoisers import NetworkDenoiser
 from inpaintkit.models.gan import Discriminator, judged
 from inpaintkit.models.lora import LoRA
 from inpaintkit.models.unet import Network, NetworkConfig, channels, inputs, multiple, settings, started
-from inpaintkit.train import losses
+from inpaintkit.pipeline import regions
+from inpaintkit.train import losses, perceptual
 from inpaintkit.train.adapters import adapted, export
 from inpaintkit.train.judging import Judge, Weight
 from inpaintkit.train.levels import check_start
 from inpaintkit.train.task import Item, Task
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class Gan(Task):
     number of processes that leaves each fewer pictures than a group makes other groups, and so another step.
     """
 
-    roles = ("discriminator", "generator")
     averaged = ("generator",)
+    places = ("features",)
 
     network: NetworkConfig
     """Of the generator: it predicts x0 and has a latent. Its default method is the walk it is trained for."""
@@ -66,15 +69,34 @@ class Gan(Task):
     shown: Literal["step", "x0"] = "step"
     """What the discriminator sees: x_s, as in the paper, or x0 itself, made at any level (as Sauer et al. 2023 do, ADD). The noise of
     large steps hides blur from it; and a generator that knows all levels can start part-way, as filling coarse to fine does."""
+    top: Share = 0.0
+    """With shown = "x0": share of items at the highest level, where filling begins; the others are at any level."""
+    coarse: Share = 0.0
+    """With shown = "x0": share of items that begin part-way, from what the generator makes of the picture at half its size,
+    enlarged, as the finer levels of a fill do (`pipeline/regions.py`); from the true picture it would never meet its own faults."""
+    coarse_levels: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.1, 0.3)
+    """Levels of those, as shares of T, uniform between these two."""
     judge: Judge = field(default_factory=Judge)
+    adversarial_weight: Weight = 1.0
+    """Of the discriminator's verdict; 0: there is none, and the generator learns from what it is compared with alone."""
+    perceptual_weight: Weight = 0.0
+    """Weight of the distance to the truth by a classifier's features in the hole."""
+    features: Path | None = None
+    """File with that classifier's weights, as `inpaintkit eval --features` takes it. What was learnt from cannot judge any more:
+    measure with another one."""
     x0_weight: Weight = 0.0
     """Weight of the absolute error of x0 in the hole: steadies, and blurs. The paper's loss has none."""
     known_weight: Weight = 1.0
     """Weight of the absolute error of x0 where it is known: nothing else teaches a conditioned generator to repeat that."""
     feature_weight: Weight = 0.0
-    """Weight of the distance to what the discriminator finds in the real step (Wang et al. 2018, pix2pixHD, eq. 4)."""
+    """Weight of the distance to what the discriminator finds in the real step (Wang et al. 2018, pix2pixHD, eq. 4); without one it
+    counts for nothing."""
     stir: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Strength of the latent at the start when the start has none; 0: the network computes what it did."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return ("discriminator", "generator") if self.adversarial_weight else ("generator",)
 
     @property
     def levels(self) -> NoiseSchedule:
@@ -92,24 +114,32 @@ class Gan(Task):
             torch.manual_seed(seed)
             config = replace(self.network, default_method={"name": "plain", **dumped(self.method)})
             generator = build(Path("task.unet"), self._arguments(start), config, "cpu")
-            colors, told = channels(generator), config.condition is not None
-            discriminator = Discriminator(self.T, colors, told, config.patch, self.judge.widths)
-            if start is not None:
-                generator = self._from(generator, start)
-        return {"discriminator": discriminator, "generator": generator}
+            networks: dict[str, nn.Module] = {}
+            if self.adversarial_weight:
+                told = config.condition is not None
+                networks["discriminator"] = Discriminator(self.T, channels(generator), told, config.patch, self.judge.widths)
+            networks["generator"] = generator if start is None else self._from(generator, start)
+        if self.features is not None:
+            networks["features"] = perceptual.extractor(self.features)
+        return networks
 
     def multiple(self, networks: Mapping[str, nn.Module]) -> int:
-        """Of both networks: the discriminator's cells are whole."""
-        generator, discriminator = networks["generator"], networks["discriminator"]
+        """Of both networks: the discriminator's cells are whole. A picture of half the size must fit too where there are some."""
+        generator, discriminator = networks["generator"], networks.get("discriminator")
         assert isinstance(generator, Network)
-        assert isinstance(discriminator, Discriminator)
-        return math.lcm(multiple(generator), discriminator.cell)
+        step = multiple(generator) * (2 if self.coarse else 1)
+        return math.lcm(step, discriminator.cell) if isinstance(discriminator, Discriminator) else step
 
     def whole(self, items: int) -> int:
-        return self.judge.whole(items)
+        return self.judge.whole(items) if self.adversarial_weight else 1
+
+    def check(self, networks: Mapping[str, nn.Module], shapes: Sequence[tuple[int, int, int]], accumulate: int) -> None:
+        super().check(networks, shapes, accumulate)
+        if self.features is not None:
+            perceptual.check({side for _, *sides in shapes for side in sides})
 
     def item(self, example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Item:
-        t, step = self._step(rng)
+        t, step, coarse = self._step(rng)
         x0 = torch.from_numpy(np.ascontiguousarray(example["x0"]))
         first, *others = torch.from_numpy(rng.standard_normal((3, *x0.shape), dtype=np.float32))
         return {
@@ -118,29 +148,41 @@ class Gan(Task):
             "t": torch.tensor(t),
             "x_t": self.levels.noised(x0, t, first),
             "step": torch.tensor(step, dtype=torch.float32),
+            "coarse": torch.tensor(coarse),
             "noise": torch.stack(others),
             "z": torch.from_numpy(rng.standard_normal((2, self.network.latent), dtype=np.float32)),
             "seed": torch.tensor(int(rng.integers(2**62))),
         }
 
-    def _step(self, rng: np.random.Generator) -> tuple[int, tuple[float, float, float]]:
-        """A level t, and what of x0, x_t and noise is judged: x_s, or x0 as it is."""
+    def _step(self, rng: np.random.Generator) -> tuple[int, tuple[float, float, float], bool]:
+        """A level t, what of x0, x_t and noise is judged (x_s, or x0 as it is), and whether to begin from a coarse fill."""
         if self.shown == "x0":
-            return int(rng.integers(1, self.T + 1)), (1.0, 0.0, 0.0)
+            kind = rng.random() if self.top or self.coarse else 1.0
+            if coarse := kind < self.coarse:
+                low, high = (max(1, round(share * self.T)) for share in self.coarse_levels)
+                t = int(rng.integers(low, high + 1))
+            else:
+                t = self.T if kind < self.coarse + self.top else int(rng.integers(1, self.T + 1))
+            return t, (1.0, 0.0, 0.0), coarse
         levels = self.walk.levels(self.levels)
         s, t = list(pairwise(levels))[int(rng.integers(len(levels) - 1))]
-        return t, self.levels.posterior(t, s)
+        return t, self.levels.posterior(t, s), False
 
     def loss(self, role: str, networks: Mapping[str, nn.Module], batch: Item) -> tuple[Tensor, dict[str, Tensor]]:
         known = batch["known"] if self.network.condition else torch.zeros_like(batch["known"])
-        return (self._judged if role == "discriminator" else self._made)(networks, batch, known)
+        begun = self._begun(networks, batch, known) if self.coarse else batch
+        return (self._judged if role == "discriminator" else self._made)(networks, begun, known)
 
     def validate(self, networks: Mapping[str, nn.Module], batch: Item) -> dict[str, Tensor]:
         """The energy score of two fills of each hole, by the walk itself: it is lowest for the true distribution, so a blurred
-        mean and a generator that always makes the same are both found out (Gneiting and Raftery 2007, eq. 22)."""
+        mean and a generator that always makes the same are both found out (Gneiting and Raftery 2007, eq. 22). First, where it was
+        learnt from, the perceptual distance of one."""
         one, other = self._fills(networks, batch), self._fills(networks, batch, 1)
         error, spread = (_distance(one, batch) + _distance(other, batch)) / 2, _distance(one - other + batch["x0"], batch)
-        return {"energy": (error - spread / 2).mean(), "error": error.mean()}
+        figures = {"energy": (error - spread / 2).mean(), "error": error.mean()}
+        if self.features is None:
+            return figures
+        return {"perceptual": perceptual.loss(networks["features"], one, batch["x0"], batch["known"])} | figures
 
     def samples(self, networks: Mapping[str, nn.Module], batch: Item) -> Tensor:
         """What is known, two fills, and the truth, side by side."""
@@ -164,6 +206,14 @@ class Gan(Task):
         if self.walk.jump_n_sample > 1 or self.walk.start < 1:
             raise UsageError("task.walk: a generator is trained for a walk from start = 1 without jumps")
         self.walk.levels(self.levels)
+        if self.shown == "step" and (self.top or self.coarse):
+            raise UsageError('task.top and task.coarse: only with task.shown = "x0"; the levels of steps are those of task.walk')
+        if self.top + self.coarse > 1 or self.coarse_levels[0] > self.coarse_levels[1]:
+            raise UsageError("task.top + task.coarse: shares of at most 1 together; task.coarse_levels: the lower one first")
+        if (self.features is None) != (self.perceptual_weight == 0):
+            raise UsageError("task.features: goes with a task.perceptual_weight above 0; give both, or neither")
+        if not (self.adversarial_weight or self.perceptual_weight or self.x0_weight):
+            raise UsageError("task.adversarial_weight, task.perceptual_weight and task.x0_weight are all 0: nothing teaches the hole")
         if self.lora is not None and (self.start is None or self.network.latent):
             raise UsageError("task.lora: adapts task.start and has no latent; name a start, and leave task.network.latent out")
 
@@ -184,6 +234,22 @@ class Gan(Task):
         elif generator.mapping is not None:
             generator.mapping.quieten(self.stir)
         return generator if self.lora is None else adapted(generator, str(self.start), start, self.lora, generator.config)
+
+    @torch.no_grad()
+    def _begun(self, networks: Mapping[str, nn.Module], batch: Item, known: Tensor) -> Item:
+        """The batch with those items begun anew that start from a coarse fill: x_t holds the generator's own x0 at half the size."""
+        which = batch["coarse"]
+        if not which.any():
+            return batch
+        x0, known, t, x_t = batch["x0"][which], known[which], batch["t"][which], batch["x_t"][which]
+        small, where = regions.reduced(x0, known, 2)
+        noise = 2 * F.avg_pool2d(batch["noise"][which, 1], 2)  # of unit variance again
+        top = torch.full_like(t, self.T)
+        made = networks["generator"](self.levels.noised(small, top, noise), top - 1, where, small).float().clamp(-1, 1)
+        coarse = regions.enlarged(torch.where(where > 0, small, made), x0.shape[2:])
+        begun = batch["x_t"].clone()
+        begun[which] = x_t + self.levels.a(t) * (1 - known) * (coarse - x0)
+        return batch | {"x_t": begun}
 
     def _judged(self, networks: Mapping[str, nn.Module], batch: Item, known: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The discriminator's loss (Xiao et al. 2022, eq. 5; the non-saturating form of Goodfellow et al. 2014), with R1."""
@@ -210,22 +276,31 @@ class Gan(Task):
         return slope.square().sum((1, 2, 3)).mean()
 
     def _made(self, networks: Mapping[str, nn.Module], batch: Item, known: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The generator's loss (Xiao et al. 2022, eq. 6, non-saturating), with the terms that steady it."""
+        """The generator's loss: the adversarial one (Xiao et al. 2022, eq. 6, non-saturating), and the terms that steady it."""
         x0, whole = self._x0(networks, batch, known, 1)
-        scores, found = self._found(networks, _down(whole, batch, 0), batch, known)
-        parts = {"adversarial": losses.mean(F.softplus(-scores), judged(known, x0.shape[-1] // scores.shape[-1]))}
         error = (x0 - batch["x0"]).abs().mean(1, keepdim=True)
-        parts["x0"], parts["known"] = (
-            losses.mean(error, part / part.sum((1, 2, 3), keepdim=True).clamp(min=1)) for part in (1 - known, known)
-        )
-        loss = parts["adversarial"] + self.x0_weight * parts["x0"] + self.known_weight * parts["known"]
+        of = {"x0": 1 - known, "known": known}
+        parts = {name: losses.mean(error, part / part.sum((1, 2, 3), keepdim=True).clamp(min=1)) for name, part in of.items()}
+        if self.adversarial_weight:
+            parts |= self._verdict(networks, batch, known, whole)
+        if self.features is not None:
+            parts["perceptual"] = perceptual.loss(networks["features"], whole, batch["x0"], known)
+        weights = {
+            **{"x0": self.x0_weight, "known": self.known_weight, "adversarial": self.adversarial_weight},
+            **{"features": self.feature_weight, "perceptual": self.perceptual_weight},
+        }
+        return torch.stack([weights[name] * part for name, part in parts.items()]).sum(), parts
+
+    def _verdict(self, networks: Mapping[str, nn.Module], batch: Item, known: Tensor, whole: Tensor) -> dict[str, Tensor]:
+        """What the discriminator says of what the generator made, and the distance of what it finds in it to what it finds in the truth."""
+        scores, found = self._found(networks, _down(whole, batch, 0), batch, known)
+        parts = {"adversarial": losses.mean(F.softplus(-scores), judged(known, whole.shape[-1] // scores.shape[-1]))}
         if self.feature_weight:
             with torch.no_grad():  # the same noise on both: they differ by what the generator made
                 wanted = self._found(networks, _down(batch["x0"], batch, 0), batch, known)[1]
             gaps = [(made.float() - real.float()).abs().mean() for made, real in zip(found, wanted, strict=True)]
             parts["features"] = torch.stack(gaps).mean()
-            loss = loss + self.feature_weight * parts["features"]
-        return loss, parts
+        return parts
 
     def _x0(self, networks: Mapping[str, nn.Module], batch: Item, known: Tensor, z: int) -> tuple[Tensor, Tensor]:
         """The generator's x0 with the z-th latent; the same with what is known put in."""
