@@ -2,7 +2,8 @@
 
     python recipes/score_fields.py runs/grf-32/model runs/fields/grf --fields 200 --samples 32
 
-The interval is between the 5 % and 95 % quantiles of the samples (at rank p (K + 1), which holds a fresh draw of the same
+Fields told measurements (low resolution, corrupted, projected) stand beside the best linear reconstruction, which for Gaussian fields
+is exact. The interval is between the 5 % and 95 % quantiles of the samples (at rank p (K + 1), which holds a fresh draw of the same
 distribution with probability 0.9 for any K >= 19). Kriging's rows are those of `python -m inpaintkit.evaluate.kriging DATA`.
 """
 
@@ -12,11 +13,16 @@ from typing import Annotated
 
 import numpy as np
 import tyro
+from fields import Args as Made
+from fields import measured
+from numpy.typing import NDArray
+from scipy.linalg import pinvh
 
 from inpaintkit.apps.cli.options import Chosen
 from inpaintkit.core.errors import BadInput
-from inpaintkit.data.arrays import read
-from inpaintkit.evaluate.kriging import rows, scored
+from inpaintkit.core.settings import checked
+from inpaintkit.data.arrays import Arrays, read
+from inpaintkit.evaluate.kriging import Covariance, Kriged, empirical_matrix, rows, scored
 from inpaintkit.pipeline.measurements import Measurements
 from inpaintkit.pipeline.science import Reconstructor
 
@@ -35,6 +41,47 @@ class Args:
     seed: int = 0
     dtype: str = "auto"
     method: Chosen = None
+
+
+def linear(cond: NDArray, measure: dict, matrix: NDArray, mean: float) -> Kriged:
+    """The best linear reconstruction of fields with this mean and covariance `(n, n)` from y = H x + noise, for Gaussian ones the
+    posterior: mean + C H' (H C H' + R)^-1 (y - H mean), C - C H' (H C H' + R)^-1 H C (Kay 1993, Estimation Theory, theorem 10.3).
+
+    cond (N, H, W, C') as recipes/fields.py writes it, which also says what H is: it measures the unit fields.
+    """
+    count, size, _, _ = cond.shape
+    n, units = size * size, np.eye(size * size, dtype=np.float32).reshape(-1, size, size)
+    means, variances = np.empty((count, n)), np.empty((count, n))
+    if measure["kind"] == "corrupted":  # another H for each field: the points that are there
+        values, there = cond[..., 0].reshape(count, n).astype(float), cond[..., 1].reshape(count, n) > 0.5
+        for i, seen in enumerate(there):
+            gain = np.linalg.solve(matrix[np.ix_(seen, seen)] + measure["noise"] ** 2 * np.eye(seen.sum()), matrix[seen]).T
+            means[i] = mean + gain @ (values[i, seen] - mean)
+            variances[i] = matrix.diagonal() - (gain * matrix[:, seen]).sum(1)
+    else:
+        every = measured(units, Made("grf", Path(), measure=measure["kind"]), np.random.default_rng(0))[0].reshape(n, -1)
+        operator, first = np.unique(every.astype(float), axis=1, return_index=True)  # H', without what is told twice
+        across = matrix @ operator
+        gain = across @ pinvh(operator.T @ across)
+        y = cond.reshape(count, -1)[:, first].astype(float)
+        means[:] = mean + (y - mean * operator.sum(0)) @ gain.T
+        variances[:] = matrix.diagonal() - (gain * across).sum(1)
+    return Kriged(means.reshape(cond.shape[:3]), variances.clip(min=0).reshape(cond.shape[:3]))
+
+
+def baselines(arrays: Arrays, train: Arrays, truth: NDArray, which: NDArray) -> dict[str, Kriged]:
+    """What stands beside the network: of fields (N, H, W) told single values kriging, of others the best linear reconstruction."""
+    if arrays.hole is not None:
+        return rows(arrays, train, truth, arrays.hole[which].astype(bool))
+    assert arrays.target is not None
+    dense, (measure, cond) = arrays.target[train.index, ..., 0], (arrays.about["measure"], arrays.cond[which])
+    mean, empirical = empirical_matrix(dense)
+    flat = np.full(truth.shape, mean), np.full(truth.shape, dense.var(dtype=np.float64))
+    found = {"the mean of the training fields": Kriged(*flat)}
+    if stated := arrays.about.get("covariance"):
+        matrix = checked(Covariance, stated).matrix(truth.shape[1:])
+        found["exact, from the stated covariance"] = linear(cond, measure, matrix, arrays.scale.mean[0])
+    return found | {"linear, covariance of the training fields": linear(cond, measure, empirical, mean)}
 
 
 def main(args: Args) -> None:
@@ -58,8 +105,8 @@ def main(args: Args) -> None:
         score = scored(truth[..., c], holes, made.mean[..., c].astype(np.float64), (low[..., c], high[..., c]))
         one = scored(truth[..., c], holes, made.samples[0, ..., c].astype(np.float64), (low[..., c], high[..., c]))
         print(f"    channel {c}: mean of the samples {score}; one sample RMSE {one.rmse:.4f}")
-    if arrays.hole is not None and truth.shape[3] == 1:
-        for row, kriged in rows(arrays, train, truth[..., 0], holes).items():
+    if truth.shape[3] == 1:
+        for row, kriged in baselines(arrays, train, truth[..., 0], which).items():
             print(f"  {row}: {scored(truth[..., 0], holes, kriged.mean, kriged.interval())}")
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -179,3 +180,26 @@ def test_the_table_of_kriging_is_made_from_a_folder(tmp_path, capsys, kind, rows
     assert max(errors[1:]) < errors[0]  # all of them beat the mean
     with pytest.raises(BadInput, match="--measure sparse"):
         main(Table(written(tmp_path, kind, measure="lowres")))
+
+
+@pytest.mark.parametrize("measure", ["lowres", "corrupted", "projected"])
+def test_the_best_linear_reconstruction_is_as_wrong_as_it_says_and_agrees_with_what_was_measured(tmp_path, monkeypatch, measure):
+    """For Gaussian fields it is the posterior: its error has the variance it states, and no regression on other fields is nearer."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    linear = runpy.run_path(str(SCRIPT.with_name("score_fields.py")))["linear"]
+    covariance = Covariance("matern32", 4.0, 0.5, 0.01)
+    folder = written(tmp_path, "grf", count=1500, size=8, covariance=covariance, measure=measure)
+    truth, cond = targets(folder).astype(float), np.load(folder / "cond.npy")
+    found = linear(cond, json.loads((folder / "fields.json").read_text())["measure"], covariance.matrix((8, 8)), 2.0)
+    share = ((truth - found.mean) ** 2).mean((1, 2)) / found.variance.mean((1, 2))
+    assert share.mean() == pytest.approx(1, abs=5 * share.std() / np.sqrt(len(share)))
+    assert found.variance.mean() < 0.7 * covariance.std**2
+    if measure == "corrupted":
+        return
+    args = recipe.Args("grf", Path(), measure=measure)
+    again = recipe.measured(found.mean[:5].astype(np.float32), args, np.random.default_rng(0))[0]
+    assert abs(again - cond[:5]).max() < 1e-4
+    given = np.concatenate([np.ones((1500, 1)), cond.reshape(1500, -1)], 1)
+    weights = np.linalg.lstsq(given[:1000], truth[:1000].reshape(1000, -1), rcond=1e-6)[0]
+    regressed = ((given[1000:] @ weights - truth[1000:].reshape(500, -1)) ** 2).mean()
+    assert ((truth[1000:] - found.mean[1000:]) ** 2).mean() < regressed < 1.1 * ((truth[1000:] - found.mean[1000:]) ** 2).mean()

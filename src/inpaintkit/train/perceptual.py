@@ -24,7 +24,8 @@ def check(sides: set[int]) -> None:
 
 def loss(extract: nn.Module, made: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     """Distance of unit-length features where they look into the hole (Zhang et al. 2018, eq. 1, every channel of weight 1), a mean
-    over the batch. extract: an `extractor`; made, truth `(B, 3, H, W)` in [-1, 1], known `(B, 1, H, W)`. In float32: differences of features are small.
+    over the batch. extract: an `extractor`; made, truth `(B, 3, H, W)` in [-1, 1], known `(B, 1, H, W)`. In float32: differences
+    of features are small.
     """
     with torch.autocast(made.device.type, enabled=False):
         with torch.no_grad():
