@@ -141,3 +141,25 @@ def test_a_terminal_shows_a_bar_with_the_time_left(data, tmp_path):
     assert b"network 0." in seen or b"network 1." in seen
     assert b"0 s left" in seen
     assert b"step 6: saved; validation" in seen
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "says"),
+    [
+        ("norm_num_groups", "nrom_num_groups", "task.unet: UNet2DModel has no setting 'nrom_num_groups'"),
+        ("[0.0, 5.0]", "[6.0, 5.0]", "task.snr_clip = (6, 5): the lower bound comes first"),
+    ],
+)
+def test_what_only_the_network_finds_wrong_is_named_with_its_line_too(cli, data, tmp_path, right, wrong, says):
+    text = FILE.read_text().replace("[task]\n", "[task]\nsnr_clip = [0.0, 5.0]\n")
+    recipe, made = tmp_path / "r.toml", text.replace(right, wrong)
+    assert made != text
+    recipe.write_text(made)
+    code, _, err = cli("train", recipe, "--set", f"data.root={data}", "--out", tmp_path / "out")
+    assert code in (2, 3)
+    place, _, rest = err.removeprefix(f"error: {recipe}, line ").partition(": ")
+    assert rest.startswith(says)
+    line = made.splitlines()[int(place) - 1]
+    assert line.startswith("snr_clip" if "snr" in says else "[task.unet]")
+    _, _, err = cli("train", recipe, "--set", f"data.root={data}", "--set", "task.snr_clip=[9.0, 5.0]", "--out", tmp_path / "out")
+    assert "error: --set task.snr_clip=[9.0, 5.0]: task.snr_clip = (9, 5)" in err or "nrom" in err

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from inpaintkit.core.errors import BadInput, UsageError
+from inpaintkit.core.errors import BadInput, InpaintError, UsageError
 from inpaintkit.core.settings import checked
 
 T = TypeVar("T")
@@ -32,6 +32,18 @@ def read(cls: type[T], path: Path, sets: Sequence[str] = (), kind: str = "recipe
         raise UsageError(f"{place(path, text, sets, str(error))}: {error}") from None
 
 
+def located(error: InpaintError, path: Path, sets: Sequence[str] = ()) -> InpaintError:
+    """The error with the place in front where the setting was given that it begins with; as it is when it begins with none of the file's.
+
+    For what turns out to be wrong only once it is used.
+    """
+    text = path.read_text() if path.is_file() else ""
+    named = re.match(r"[\w-]+(?=[.:]| =)", str(error))
+    if named is None or named[0] not in {key[0] for key, _ in _keys(text)} | {given.partition(".")[0] for given in sets}:
+        return error
+    return type(error)(f"{place(path, text, sets, str(error))}: {error}")
+
+
 def _set(values: dict[str, Any], given: str, kind: str) -> None:
     key, equals, value = given.partition("=")
     if not equals or not key:
@@ -55,7 +67,7 @@ def _value(text: str) -> Any:
 
 def place(path: Path, text: str, sets: Sequence[str], error: str) -> str:
     """Where the key that an error names was given: in a setting, or in a line of the file, where that has it."""
-    named = re.match(r"\w+ has no option '([\w.-]+)'|([\w.-]+) (=|is missing)", error)
+    named = re.match(r"\w+ has no option '([\w.-]+)'|([\w.-]+)(?=:| =| is missing| and )", error)
     if named is None:
         return str(path)
     asked = (named[1] or named[2]).split(".")

@@ -12,7 +12,8 @@ import tyro
 from pydantic import Field
 
 from inpaintkit.apps.cli.parsing import Command, parse
-from inpaintkit.core.errors import UsageError
+from inpaintkit.core import toml
+from inpaintkit.core.errors import BadInput, UsageError
 
 if TYPE_CHECKING:
     from inpaintkit.train.loop import Report
@@ -51,8 +52,11 @@ def run(argv: Sequence[str]) -> None:
         raise UsageError(f"inpaintkit train: needs {error.name}, which is not installed; pip install 'inpaintkit[train]'") from None
     recipe = read(args.recipe, args.set)
     out = args.out or Path("runs") / recipe.name
-    with _shown(recipe.name, recipe.steps, args.quiet) as show:
-        model = train(recipe, out, args.resume, args.device, args.minutes, show.tell, show.step)
+    try:
+        with _shown(recipe.name, recipe.steps, args.quiet) as show:
+            model = train(recipe, out, args.resume, args.device, args.minutes, show.tell, show.step)
+    except (BadInput, UsageError) as error:
+        raise toml.located(error, args.recipe, args.set) from None
     if model is not None:
         print(model)
 

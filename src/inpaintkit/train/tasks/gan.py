@@ -205,7 +205,10 @@ class Gan(Task):
             raise UsageError(f"task.network.prediction = {self.network.prediction!r}: a generator makes x0")
         if self.walk.jump_n_sample > 1 or self.walk.start < 1:
             raise UsageError("task.walk: a generator is trained for a walk from start = 1 without jumps")
-        self.walk.levels(self.levels)
+        try:
+            self.walk.levels(self.levels)
+        except UsageError as error:
+            raise UsageError(f"task.walk.{error}") from None
         if self.shown == "step" and (self.top or self.coarse):
             raise UsageError('task.top and task.coarse: only with task.shown = "x0"; the levels of steps are those of task.walk')
         if self.top + self.coarse > 1 or self.coarse_levels[0] > self.coarse_levels[1]:
