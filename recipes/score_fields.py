@@ -44,36 +44,41 @@ class Args:
 
 
 def linear(cond: NDArray, measure: dict, matrix: NDArray, mean: float) -> Kriged:
-    """The best linear reconstruction of fields with this mean and covariance `(n, n)` from y = H x + noise, for Gaussian ones the
-    posterior: mean + C H' (H C H' + R)^-1 (y - H mean), C - C H' (H C H' + R)^-1 H C (Kay 1993, Estimation Theory, theorem 10.3).
-
-    cond (N, H, W, C') as recipes/fields.py writes it, which also says what H is: it measures the unit fields.
+    """The best linear reconstruction of fields with this mean and covariance `(n, n)` from what was measured; for Gaussian ones the
+    posterior. cond (N, H, W, C') as recipes/fields.py writes it, which also says what was measured: it measures the unit fields.
     """
-    count, size, _, _ = cond.shape
-    n, units = size * size, np.eye(size * size, dtype=np.float32).reshape(-1, size, size)
-    means, variances = np.empty((count, n)), np.empty((count, n))
-    if measure["kind"] == "corrupted":  # another H for each field: the points that are there
+    count, shape = len(cond), cond.shape[1:3]
+    n = shape[0] * shape[1]
+    if measure["kind"] == "corrupted":  # another operator for each field: the points that are there
         values, there = cond[..., 0].reshape(count, n).astype(float), cond[..., 1].reshape(count, n) > 0.5
-        for i, seen in enumerate(there):
-            gain = np.linalg.solve(matrix[np.ix_(seen, seen)] + measure["noise"] ** 2 * np.eye(seen.sum()), matrix[seen]).T
-            means[i] = mean + gain @ (values[i, seen] - mean)
-            variances[i] = matrix.diagonal() - (gain * matrix[:, seen]).sum(1)
+        parts = [
+            posterior(np.eye(n)[:, seen], measure["noise"], matrix, mean, y[None, seen]) for y, seen in zip(values, there, strict=True)
+        ]
+        means, variances = (np.concatenate(part) for part in zip(*parts, strict=True))
     else:
+        units = np.eye(n, dtype=np.float32).reshape(n, *shape)
         every = measured(units, Made("grf", Path(), measure=measure["kind"]), np.random.default_rng(0))[0].reshape(n, -1)
-        operator, first = np.unique(every.astype(float), axis=1, return_index=True)  # H', without what is told twice
-        across = matrix @ operator
-        gain = across @ pinvh(operator.T @ across)
-        y = cond.reshape(count, -1)[:, first].astype(float)
-        means[:] = mean + (y - mean * operator.sum(0)) @ gain.T
-        variances[:] = matrix.diagonal() - (gain * across).sum(1)
-    return Kriged(means.reshape(cond.shape[:3]), variances.clip(min=0).reshape(cond.shape[:3]))
+        operator, first = np.unique(every.astype(float), axis=1, return_index=True)  # without what is told twice
+        means, variances = posterior(operator, 0.0, matrix, mean, cond.reshape(count, -1)[:, first].astype(float))
+    return Kriged(means.reshape(count, *shape), variances.clip(min=0).reshape(count, *shape))
+
+
+def posterior(operator: NDArray, noise: float, matrix: NDArray, mean: float, y: NDArray) -> tuple[NDArray, NDArray]:
+    """Means and variances `(N, n)` of x with this mean and covariance C `(n, n)` given y = H x + noise `(N, m)`: mean + G (y - H mean) and
+    the diagonal of C - G H C with G = C H' (H C H' + noise^2)^-1 (Kay 1993, Estimation Theory, theorem 10.3). operator: H' `(n, m)`.
+    """
+    across = matrix @ operator
+    gain = across @ pinvh(operator.T @ across + noise**2 * np.eye(operator.shape[1]))
+    means = mean + (y - mean * operator.sum(0)) @ gain.T
+    return means, np.broadcast_to(matrix.diagonal() - (gain * across).sum(1), means.shape)
 
 
 def baselines(arrays: Arrays, train: Arrays, truth: NDArray, which: NDArray) -> dict[str, Kriged]:
     """What stands beside the network: of fields (N, H, W) told single values kriging, of others the best linear reconstruction."""
     if arrays.hole is not None:
         return rows(arrays, train, truth, arrays.hole[which].astype(bool))
-    assert arrays.target is not None
+    if "measure" not in arrays.about or arrays.target is None:  # not of recipes/fields.py: what was measured is not known here
+        return {}
     dense, (measure, cond) = arrays.target[train.index, ..., 0], (arrays.about["measure"], arrays.cond[which])
     mean, empirical = empirical_matrix(dense)
     flat = np.full(truth.shape, mean), np.full(truth.shape, dense.var(dtype=np.float64))

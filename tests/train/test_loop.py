@@ -215,8 +215,10 @@ class Duel(Task):
     roles = ("critic", "network")
 
     def build(self, seed: int) -> dict[str, nn.Module]:
-        networks = {role: nn.Conv2d(3, 3, 1) for role in ("network", "critic", "teacher")}
-        networks["network"].idle = nn.Linear(2, 2)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            networks = {role: nn.Conv2d(3, 3, 1) for role in ("network", "critic", "teacher")}
+            networks["network"].idle = nn.Linear(2, 2)
         return networks
 
     def item(self, example: Mapping[str, np.ndarray], rng: np.random.Generator) -> dict[str, torch.Tensor]:

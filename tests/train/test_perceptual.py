@@ -19,9 +19,10 @@ from inpaintkit.models.lora import LoRA
 from inpaintkit.models.unet import Condition, NetworkConfig
 from inpaintkit.pipeline import regions
 from inpaintkit.train import perceptual
+from inpaintkit.train.loop import Trainer
 from inpaintkit.train.recipes import placeless
 from inpaintkit.train.tasks.gan import Gan
-from train.runs import RECIPE
+from train.runs import RECIPE, everything, on, pictures, same
 from train.test_gan import example, task
 
 
@@ -129,13 +130,15 @@ def test_a_coarse_item_holds_the_generators_own_fill_at_half_the_size_and_its_kn
 @pytest.mark.parametrize(
     ("other", "says"),
     [
-        ({"features": None}, "goes with a task.perceptual_weight above 0"),
-        ({"perceptual_weight": 0.0}, "goes with a task.perceptual_weight above 0"),
+        ({"features": None}, "task.perceptual_weight = 1: needs a classifier"),
+        ({"perceptual_weight": 0.0}, "counts for nothing without task.perceptual_weight"),
         ({"features": None, "perceptual_weight": 0.0, "x0_weight": 0.0}, "nothing teaches the hole"),
-        ({"shown": "step", "coarse": 0.5}, 'only with task.shown = "x0"'),
-        ({"top": 0.6, "coarse": 0.5}, "at most 1 together"),
-        ({"coarse": 0.5, "coarse_levels": (0.3, 0.1)}, "the lower one first"),
-        ({"features": Path("there-is-none.pt")}, "there-is-none.pt: no such file"),
+        ({"feature_weight": 10.0}, "task.feature_weight = 10: without an adversary"),
+        ({"shown": "step", "coarse": 0.5}, 'task.coarse = 0.5: only with task.shown = "x0"'),
+        ({"shown": "step", "top": 0.5}, 'task.top = 0.5: only with task.shown = "x0"'),
+        ({"top": 0.6, "coarse": 0.5}, "task.coarse = 0.5: with task.top = 0.6 more than 1"),
+        ({"coarse": 0.5, "coarse_levels": (0.3, 0.1)}, "task.coarse_levels = .* the lower one comes first"),
+        ({"features": Path("there-is-none.pt")}, "task.features: there-is-none.pt: no such file"),
     ],
 )
 def test_what_does_not_go_together_is_refused(features, other, says):
@@ -163,6 +166,66 @@ def test_held_out_figures_begin_with_the_perceptual_distance(features):
     networks, given = t.build(0), batch(t, 2)
     with torch.no_grad():
         assert list(t.validate(networks, given)) == ["perceptual", "energy", "error"]
+
+
+@pytest.mark.parametrize("role", ["discriminator", "generator"])
+@pytest.mark.parametrize("conditioned", [True, False])
+def test_with_an_adversary_too_and_in_bfloat16_every_weight_has_a_gradient(features, role, conditioned):
+    t = replace(direct(features, adversarial_weight=1.0, feature_weight=1.0, coarse=0.6), network=task(conditioned).network)
+    networks = t.build(0)
+    assert t.roles == ("discriminator", "generator")
+    for name, network in networks.items():
+        network.requires_grad_(name == role)
+    given = batch(t)
+    assert given["coarse"].any()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = t.loss(role, networks, given)
+    loss.backward()
+    for key, parameter in networks[role].named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.any(), key
+
+
+def test_a_run_goes_on_to_the_bit_and_not_with_another_classifier_of_the_same_name(tmp_path, features):
+    recipe = on(pictures(tmp_path), task=direct(features, coarse=0.4, top=0.2), steps=4, decay=0.0)
+    recipe = replace(recipe, data=replace(recipe.data, batches=(replace(recipe.data.batches[0], size=32, items=4),)))
+    whole = Trainer(recipe, tmp_path / "whole", "cpu")
+    for _ in whole.run():
+        pass
+    first = Trainer(recipe, tmp_path / "parts", "cpu")
+    for report in first.run():
+        if report.step == 2:
+            first.save()
+            break
+    again = Trainer(recipe, tmp_path / "parts", "cpu")
+    assert again.resume() == []
+    for _ in again.run():
+        pass
+    assert same(everything(again), everything(whole))
+    other = tmp_path / "other" / features.name
+    other.parent.mkdir()
+    torch.save({k: v * 0.9 for k, v in torch.load(features).items()}, other)
+    moved = tmp_path / "moved" / features.name
+    moved.parent.mkdir()
+    moved.write_bytes(features.read_bytes())
+    assert Trainer(replace(recipe, task=replace(recipe.task, features=moved)), tmp_path / "parts", "cpu").resume() == []
+    with pytest.raises(InpaintError, match="networks that are only read"):
+        Trainer(replace(recipe, task=replace(recipe.task, features=other)), tmp_path / "parts", "cpu").resume()
+
+
+@pytest.mark.parametrize("more", [{"learned_variance": True}, {"unet": {"dropout": 0.3}}])
+def test_an_adapter_that_differs_in_more_than_inputs_is_refused_as_its_base_is(tmp_path, features, more):
+    from inpaintkit.train.tasks.denoise import Denoise
+
+    config = NetworkConfig(prediction="x0", size=16, largest=64, condition=Condition())
+    spread = more.get("learned_variance", False)
+    base = tiny.folder(tmp_path / "base", tiny.network(Condition(), spread=spread), cosine(1000))
+    adapter = Denoise(config, start=str(base), lora=LoRA(2, 4.0), learned_variance=spread)
+    adapter.export(tmp_path / "one", adapter.build(0), "card\n")
+    for start in (base, tmp_path / "one"):
+        t = direct(features, start=str(start), lora=LoRA(2, 4.0), network=config, unet=more.get("unet", {}))
+        with pytest.raises(InpaintError, match=r"has another (out_channels|dropout), and an adapter changes the inputs alone"):
+            t.build(0)
 
 
 def test_an_adapter_is_trained_on(tmp_path, features):

@@ -29,19 +29,16 @@ def read(cls: type[T], path: Path, sets: Sequence[str] = (), kind: str = "recipe
     try:
         return checked(cls, values)
     except UsageError as error:
-        raise UsageError(f"{place(path, text, sets, str(error))}: {error}") from None
+        raise UsageError(f"{place(path, text, sets, str(error)) or path}: {error}") from None
 
 
 def located(error: InpaintError, path: Path, sets: Sequence[str] = ()) -> InpaintError:
-    """The error with the place in front where the setting was given that it begins with; as it is when it begins with none of the file's.
+    """The error with the place in front where the setting was given that it begins with; as it is when it begins with none.
 
     For what turns out to be wrong only once it is used.
     """
-    text = path.read_text() if path.is_file() else ""
-    named = re.match(r"[\w-]+(?=[.:]| =)", str(error))
-    if named is None or named[0] not in {key[0] for key, _ in _keys(text)} | {given.partition(".")[0] for given in sets}:
-        return error
-    return type(error)(f"{place(path, text, sets, str(error))}: {error}")
+    found = None if Path(str(error).partition(": ")[0]).exists() else place(path, path.read_text(), sets, str(error))
+    return error if found is None else type(error)(f"{found}: {error}")
 
 
 def _set(values: dict[str, Any], given: str, kind: str) -> None:
@@ -65,11 +62,11 @@ def _value(text: str) -> Any:
         return text  # a word without quotes
 
 
-def place(path: Path, text: str, sets: Sequence[str], error: str) -> str:
-    """Where the key that an error names was given: in a setting, or in a line of the file, where that has it."""
-    named = re.match(r"\w+ has no option '([\w.-]+)'|([\w.-]+)(?=:| =| is missing| and )", error)
+def place(path: Path, text: str, sets: Sequence[str], error: str) -> str | None:
+    """Where the key that an error names was given: in a setting, or in a line of the file; None where it names none that was."""
+    named = re.match(r"\w+ has no option '([\w.-]+)'|([\w.-]+)(?=:| =| is missing)", error)
     if named is None:
-        return str(path)
+        return None
     asked = (named[1] or named[2]).split(".")
     for given in reversed(sets):
         key = given.partition("=")[0].split(".")
@@ -78,7 +75,7 @@ def place(path: Path, text: str, sets: Sequence[str], error: str) -> str:
     keys = list(_keys(text))
     around = [(len(key), number) for key, number in keys if key == asked[: len(key)]]
     if not around:
-        return str(path)
+        return None
     first = max(around)[1]  # of the deepest table or key around it; the key itself may stand further on, inside a list
     end = min((number for _, number in keys if number > first), default=None)
     word = re.escape(next(part for part in reversed(asked) if not part.isdecimal()))

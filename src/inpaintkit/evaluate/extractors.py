@@ -74,7 +74,7 @@ def load(path: Path) -> Features:
     Raises `BadInput` for a file that is none, and for weights of another network.
     """
     if not path.is_file():
-        raise BadInput(f"{path}: no such file; --features takes the weights of {', '.join(EXTRACTORS)}")
+        raise BadInput(f"{path}: no such file; give a file with the weights of {' or '.join(EXTRACTORS)}")
     tensors = {k: v for k, v in read_tensors(path, COUNTER).items() if not k.startswith("classifier.")}
     for name, make in EXTRACTORS.items():
         with torch.device("meta"):
@@ -85,4 +85,4 @@ def load(path: Path) -> Features:
             with path.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             return Features(path.stem, name, sha256, extract.eval().requires_grad_(False))
-    raise BadInput(f"{path}: its {len(tensors)} weights are of no network known here; --features takes {', '.join(EXTRACTORS)}")
+    raise BadInput(f"{path}: its {len(tensors)} weights are of no network known here; those of {', '.join(EXTRACTORS)} are")

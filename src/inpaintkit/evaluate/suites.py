@@ -142,7 +142,7 @@ def read(path: Path, sets: Sequence[str] = ()) -> Suite:
     try:
         check(suite)
     except UsageError as error:
-        raise UsageError(f"{toml.place(path, text, sets, str(error))}: {error}") from None
+        raise UsageError(f"{toml.place(path, text, sets, str(error)) or path}: {error}") from None
     return suite
 
 

@@ -19,11 +19,11 @@ def adapted(network: Network, name: str, start: catalog.Model, wanted: LoRA, con
     `UsageError` for a start that differs in more than its inputs, for loading builds the network from the start, for an adapter
     of another kind than the wanted one, and what `Adapted` does.
     """
-    if lora.holds(folder := catalog.locate(name)):
-        return _resumed(network, name, folder, wanted, config)
     mine, theirs = settings(network), settings(start.unet)
     if other := [key for key in theirs if key not in ("in_channels", "sample_size") and mine[key] != theirs[key]]:
         raise UsageError(f"task.lora: {name} has another {other[0]}, and an adapter changes the inputs alone; train without task.lora")
+    if lora.holds(folder := catalog.locate(name)):
+        return _resumed(network, name, folder, wanted, config)
     added = inputs(config, channels(network)) != theirs["in_channels"]
     if added and wanted.train_input is False:
         raise UsageError("task.lora.train_input = false: the inputs that were added would stay at zero weight; leave it out")
@@ -42,7 +42,9 @@ def _resumed(network: Network, name: str, folder: Path, wanted: LoRA, config: Ne
         raise UsageError(f"task.lora.{other[0]}: the adapter {name} has {has[other[0]]}, and {how}")
     if config.condition != there.network.condition:
         raise UsageError(f"task.network.condition: the adapter {name} has another one, and is trained on as it is; give that")
-    base = catalog.load(there.base)
+    base = catalog.load(catalog.locate(there.base, fetch=False))
+    if base.sha256 != there.sha256:
+        raise UsageError(f"task.start: {name} adapts {there.base}, which changed while it was read; begin again")
     adapter = Adapter(there.base, there.sha256, replace(there.lora, merge=wanted.merge), config)
     result = Adapted(started(network, base.unet), adapter)
     lora.restore(result, folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from inpaintkit.core.errors import UsageError
+from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.evaluate import extractors
 from inpaintkit.evaluate.extractors import Extractor
 from inpaintkit.evaluate.features import SMALLEST, differences, distance
@@ -13,7 +13,10 @@ from inpaintkit.evaluate.features import SMALLEST, differences, distance
 
 def extractor(path: Path) -> Extractor:
     """The classifier whose weights a file holds: those that `inpaintkit eval --features` takes. Raises `BadInput`."""
-    return extractors.load(path).extract
+    try:
+        return extractors.load(path).extract
+    except BadInput as error:
+        raise BadInput(f"task.features: {error}") from None
 
 
 def check(sides: set[int]) -> None:

@@ -56,7 +56,9 @@ def run(argv: Sequence[str]) -> None:
         with _shown(recipe.name, recipe.steps, args.quiet) as show:
             model = train(recipe, out, args.resume, args.device, args.minutes, show.tell, show.step)
     except (BadInput, UsageError) as error:
-        raise toml.located(error, args.recipe, args.set) from None
+        if (placed := toml.located(error, args.recipe, args.set)) is error:
+            raise
+        raise placed from error
     if model is not None:
         print(model)
 

@@ -43,7 +43,8 @@ class Gan(Task):
     """Denoising Diffusion GAN (Xiao et al. 2022, eq. 4 to 8), with a mask-conditioned or an unconditional generator.
 
     The generator makes x0 of x_t and a latent z, and x_s is drawn from q(x_s | x_t, x0). A discriminator compares it with
-    x_s of real pictures. What is known is put into the generator's x0 first, so it is judged on the hole only.
+    x_s of real pictures. What is known is put into the generator's x0 first, so it is judged on the hole only. Without the
+    discriminator (adversarial_weight = 0) the generator learns to come near the truth, by pixels and by a classifier's features.
 
     The discriminator sees how much the pictures of a group differ, and a group lies within what one process works through: another
     number of processes that leaves each fewer pictures than a group makes other groups, and so another step.
@@ -67,13 +68,15 @@ class Gan(Task):
     walk: Walk = Walk(4, "trailing")
     """The levels it steps between: 2 to 8; 1 is a plain GAN."""
     shown: Literal["step", "x0"] = "step"
-    """What the discriminator sees: x_s, as in the paper, or x0 itself, made at any level (as Sauer et al. 2023 do, ADD). The noise of
-    large steps hides blur from it; and a generator that knows all levels can start part-way, as filling coarse to fine does."""
+    """What is judged, by a discriminator where there is one: x_s, as in the paper, or x0 itself, made at any level (as Sauer et al.
+    2023 do, ADD). The noise of large steps hides blur from it; and a generator that knows all levels can start part-way, as
+    filling coarse to fine does."""
     top: Share = 0.0
     """With shown = "x0": share of items at the highest level, where filling begins; the others are at any level."""
     coarse: Share = 0.0
-    """With shown = "x0": share of items that begin part-way, from what the generator makes of the picture at half its size,
-    enlarged, as the finer levels of a fill do (`pipeline/regions.py`); from the true picture it would never meet its own faults."""
+    """With shown = "x0": share of items that begin part-way, from what one evaluation makes of the picture at half its size,
+    enlarged, much as the finer levels of a fill do (`pipeline/job.py`); from the true picture it would never meet its own faults.
+    Made for each network's step."""
     coarse_levels: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.1, 0.3)
     """Levels of those, as shares of T, uniform between these two."""
     judge: Judge = field(default_factory=Judge)
@@ -82,15 +85,14 @@ class Gan(Task):
     perceptual_weight: Weight = 0.0
     """Weight of the distance to the truth by a classifier's features in the hole."""
     features: Path | None = None
-    """File with that classifier's weights, as `inpaintkit eval --features` takes it. What was learnt from cannot judge any more:
-    measure with another one."""
+    """File with that classifier's weights, as `inpaintkit eval --features` takes it, relative to where the command runs. What was
+    learnt from cannot judge any more: measure with another one."""
     x0_weight: Weight = 0.0
     """Weight of the absolute error of x0 in the hole: steadies, and blurs. The paper's loss has none."""
     known_weight: Weight = 1.0
     """Weight of the absolute error of x0 where it is known: nothing else teaches a conditioned generator to repeat that."""
     feature_weight: Weight = 0.0
-    """Weight of the distance to what the discriminator finds in the real step (Wang et al. 2018, pix2pixHD, eq. 4); without one it
-    counts for nothing."""
+    """Weight of the distance to what the discriminator finds in the real step (Wang et al. 2018, pix2pixHD, eq. 4)."""
     stir: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Strength of the latent at the start when the start has none; 0: the network computes what it did."""
 
@@ -209,14 +211,23 @@ class Gan(Task):
             self.walk.levels(self.levels)
         except UsageError as error:
             raise UsageError(f"task.walk.{error}") from None
-        if self.shown == "step" and (self.top or self.coarse):
-            raise UsageError('task.top and task.coarse: only with task.shown = "x0"; the levels of steps are those of task.walk')
-        if self.top + self.coarse > 1 or self.coarse_levels[0] > self.coarse_levels[1]:
-            raise UsageError("task.top + task.coarse: shares of at most 1 together; task.coarse_levels: the lower one first")
-        if (self.features is None) != (self.perceptual_weight == 0):
-            raise UsageError("task.features: goes with a task.perceptual_weight above 0; give both, or neither")
+        for name, share in (("top", self.top), ("coarse", self.coarse)):
+            if share and self.shown == "step":
+                raise UsageError(f'task.{name} = {share:g}: only with task.shown = "x0"; the levels of steps are those of task.walk')
+        if self.top + self.coarse > 1:
+            raise UsageError(f"task.coarse = {self.coarse:g}: with task.top = {self.top:g} more than 1; the two are shares of all items")
+        if self.coarse_levels[0] > self.coarse_levels[1]:
+            raise UsageError(f"task.coarse_levels = {self.coarse_levels}: the lower one comes first")
+        if self.features is None and self.perceptual_weight:
+            raise UsageError(f"task.perceptual_weight = {self.perceptual_weight:g}: needs a classifier; name its file with task.features")
+        if self.features is not None and not self.perceptual_weight:
+            raise UsageError(f"task.features = {self.features}: counts for nothing without task.perceptual_weight; give both, or neither")
+        if self.feature_weight and not self.adversarial_weight:
+            raise UsageError(
+                f"task.feature_weight = {self.feature_weight:g}: without an adversary there are no such features; leave it out"
+            )
         if not (self.adversarial_weight or self.perceptual_weight or self.x0_weight):
-            raise UsageError("task.adversarial_weight, task.perceptual_weight and task.x0_weight are all 0: nothing teaches the hole")
+            raise UsageError("task.adversarial_weight = 0: nothing teaches the hole then; give task.perceptual_weight or task.x0_weight")
         if self.lora is not None and (self.start is None or self.network.latent):
             raise UsageError("task.lora: adapts task.start and has no latent; name a start, and leave task.network.latent out")
 
@@ -249,6 +260,7 @@ class Gan(Task):
         noise = 2 * F.avg_pool2d(batch["noise"][which, 1], 2)  # of unit variance again
         top = torch.full_like(t, self.T)
         made = networks["generator"](self.levels.noised(small, top, noise), top - 1, where, small).float().clamp(-1, 1)
+        torch.clear_autocast_cache()  # older torch keeps weights cast without a gradient, and would use them where one is wanted
         coarse = regions.enlarged(torch.where(where > 0, small, made), x0.shape[2:])
         begun = batch["x_t"].clone()
         begun[which] = x_t + self.levels.a(t) * (1 - known) * (coarse - x0)
