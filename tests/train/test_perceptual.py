@@ -19,6 +19,7 @@ from inpaintkit.models.lora import LoRA
 from inpaintkit.models.unet import Condition, NetworkConfig
 from inpaintkit.pipeline import regions
 from inpaintkit.train import perceptual
+from inpaintkit.train.begin import Begin
 from inpaintkit.train.loop import Trainer
 from inpaintkit.train.recipes import placeless
 from inpaintkit.train.tasks.gan import Gan
@@ -86,7 +87,7 @@ def test_the_perceptual_loss_is_the_distance_that_is_measured_and_looks_at_the_h
 
 
 def test_items_begin_where_fills_do():
-    t = task(shown="x0", T=1000, schedule="cosine", walk=Walk(4, "trailing"), top=0.3, coarse=0.4, coarse_levels=(0.1, 0.2))
+    t = task(shown="x0", T=1000, schedule="cosine", walk=Walk(4, "trailing"), begin=Begin(0.3, 0.4, (0.1, 0.2)))
     items = [t.item(example(), np.random.default_rng(i)) for i in range(400)]
     coarse = [int(item["t"]) for item in items if item["coarse"]]
     others = [int(item["t"]) for item in items if not item["coarse"]]
@@ -98,7 +99,7 @@ def test_items_begin_where_fills_do():
 
 
 def test_a_coarse_item_holds_the_generators_own_fill_at_half_the_size_and_its_known_pixels_as_they_were():
-    t = task(shown="x0", T=1000, schedule="cosine", walk=Walk(4, "trailing"), coarse=0.5)
+    t = task(shown="x0", T=1000, schedule="cosine", walk=Walk(4, "trailing"), begin=Begin(coarse=0.5))
     items = [t.item(example(i, 32), np.random.default_rng(i)) for i in range(12)]
     given = {name: torch.stack([item[name] for item in items]) for name in items[0]}
     networks, which = t.build(0), given["coarse"]
@@ -113,7 +114,7 @@ def test_a_coarse_item_holds_the_generators_own_fill_at_half_the_size_and_its_kn
         return made.expand(len(x_t), -1, -1, -1)
 
     networks["generator"].forward = forward
-    begun = t._begun(networks, given, given["known"])["x_t"]
+    begun = t.begin.begun(networks["generator"], t.levels, given, given["known"])["x_t"]
     ((noise, time),) = seen
     assert time.tolist() == [999] * int(which.sum())
     assert float(noise.std()) == pytest.approx(1, abs=0.1)
@@ -134,10 +135,9 @@ def test_a_coarse_item_holds_the_generators_own_fill_at_half_the_size_and_its_kn
         ({"perceptual_weight": 0.0}, "counts for nothing without task.perceptual_weight"),
         ({"features": None, "perceptual_weight": 0.0, "x0_weight": 0.0}, "nothing teaches the hole"),
         ({"feature_weight": 10.0}, "task.feature_weight = 10: without an adversary"),
-        ({"shown": "step", "coarse": 0.5}, 'task.coarse = 0.5: only with task.shown = "x0"'),
-        ({"shown": "step", "top": 0.5}, 'task.top = 0.5: only with task.shown = "x0"'),
-        ({"top": 0.6, "coarse": 0.5}, "task.coarse = 0.5: with task.top = 0.6 more than 1"),
-        ({"coarse": 0.5, "coarse_levels": (0.3, 0.1)}, "task.coarse_levels = .* the lower one comes first"),
+        ({"shown": "step", "begin": Begin(coarse=0.5)}, 'task.begin: only with task.shown = "x0"'),
+        ({"begin": Begin(0.6, 0.5)}, r"task.begin.coarse = 0.5: with task.begin.top = 0.6 more than 1"),
+        ({"begin": Begin(coarse_levels=(0.3, 0.1))}, "task.begin.coarse_levels = .* the lower one comes first"),
         ({"features": Path("there-is-none.pt")}, "task.features: there-is-none.pt: no such file"),
     ],
 )
@@ -152,7 +152,7 @@ def test_pictures_too_small_for_a_classifier_or_for_half_the_size_are_refused_be
     t.check(networks, [(4, 32, 32)], 1)
     with pytest.raises(InpaintError, match="classifiers need pictures of 32 x 32"):
         t.check(networks, [(4, 32, 32), (4, 16, 16)], 1)
-    half = replace(t, coarse=0.5)
+    half = replace(t, begin=Begin(coarse=0.5))
     assert half.multiple(networks) == 2 * t.multiple(networks)
 
 
@@ -171,7 +171,7 @@ def test_held_out_figures_begin_with_the_perceptual_distance(features):
 @pytest.mark.parametrize("role", ["discriminator", "generator"])
 @pytest.mark.parametrize("conditioned", [True, False])
 def test_with_an_adversary_too_and_in_bfloat16_every_weight_has_a_gradient(features, role, conditioned):
-    t = replace(direct(features, adversarial_weight=1.0, feature_weight=1.0, coarse=0.6), network=task(conditioned).network)
+    t = replace(direct(features, adversarial_weight=1.0, feature_weight=1.0, begin=Begin(coarse=0.6)), network=task(conditioned).network)
     networks = t.build(0)
     assert t.roles == ("discriminator", "generator")
     for name, network in networks.items():
@@ -187,7 +187,7 @@ def test_with_an_adversary_too_and_in_bfloat16_every_weight_has_a_gradient(featu
 
 
 def test_a_run_goes_on_to_the_bit_and_not_with_another_classifier_of_the_same_name(tmp_path, features):
-    recipe = on(pictures(tmp_path), task=direct(features, coarse=0.4, top=0.2), steps=4, decay=0.0)
+    recipe = on(pictures(tmp_path), task=direct(features, begin=Begin(0.2, 0.4)), steps=4, decay=0.0)
     recipe = replace(recipe, data=replace(recipe.data, batches=(replace(recipe.data.batches[0], size=32, items=4),)))
     whole = Trainer(recipe, tmp_path / "whole", "cpu")
     for _ in whole.run():

@@ -15,27 +15,22 @@ from torch.nn import functional as F
 
 from inpaintkit.core import schedule as schedules
 from inpaintkit.core.errors import UsageError
-from inpaintkit.core.noise import Noise, derived
-from inpaintkit.core.operators import Known
-from inpaintkit.core.sampler import Context, begin, sample
 from inpaintkit.core.schedule import NoiseSchedule
 from inpaintkit.core.settings import dumped
 from inpaintkit.core.walk import Walk
 from inpaintkit.methods.plain import Plain
 from inpaintkit.models import catalog
 from inpaintkit.models.checkpoints import build
-from inpaintkit.models.denoisers import NetworkDenoiser
 from inpaintkit.models.gan import Discriminator, judged
 from inpaintkit.models.lora import LoRA
 from inpaintkit.models.unet import Network, NetworkConfig, channels, inputs, multiple, settings, started
-from inpaintkit.pipeline import regions
 from inpaintkit.train import losses, perceptual
 from inpaintkit.train.adapters import adapted, export
+from inpaintkit.train.begin import Begin
+from inpaintkit.train.energy import energy, fills
 from inpaintkit.train.judging import Judge, Weight
 from inpaintkit.train.levels import check_start
 from inpaintkit.train.task import Item, Task
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -71,14 +66,8 @@ class Gan(Task):
     """What is judged, by a discriminator where there is one: x_s, as in the paper, or x0 itself, made at any level (as Sauer et al.
     2023 do, ADD). The noise of large steps hides blur from it; and a generator that knows all levels can start part-way, as
     filling coarse to fine does."""
-    top: Share = 0.0
-    """With shown = "x0": share of items at the highest level, where filling begins; the others are at any level."""
-    coarse: Share = 0.0
-    """With shown = "x0": share of items that begin part-way, from what one evaluation makes of the picture at half its size,
-    enlarged, much as the finer levels of a fill do (`pipeline/job.py`); from the true picture it would never meet its own faults.
-    Made for each network's step."""
-    coarse_levels: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.1, 0.3)
-    """Levels of those, as shares of T, uniform between these two."""
+    begin: Begin = field(default_factory=Begin)
+    """With shown = "x0": where items begin."""
     judge: Judge = field(default_factory=Judge)
     adversarial_weight: Weight = 1.0
     """Of the discriminator's verdict; 0: there is none, and the generator learns from what it is compared with alone."""
@@ -129,7 +118,7 @@ class Gan(Task):
         """Of both networks: the discriminator's cells are whole. A picture of half the size must fit too where there are some."""
         generator, discriminator = networks["generator"], networks.get("discriminator")
         assert isinstance(generator, Network)
-        step = multiple(generator) * (2 if self.coarse else 1)
+        step = multiple(generator) * (2 if self.begin.coarse else 1)
         return math.lcm(step, discriminator.cell) if isinstance(discriminator, Discriminator) else step
 
     def whole(self, items: int) -> int:
@@ -159,12 +148,7 @@ class Gan(Task):
     def _step(self, rng: np.random.Generator) -> tuple[int, tuple[float, float, float], bool]:
         """A level t, what of x0, x_t and noise is judged (x_s, or x0 as it is), and whether to begin from a coarse fill."""
         if self.shown == "x0":
-            kind = rng.random() if self.top or self.coarse else 1.0
-            if coarse := kind < self.coarse:
-                low, high = (max(1, round(share * self.T)) for share in self.coarse_levels)
-                t = int(rng.integers(low, high + 1))
-            else:
-                t = self.T if kind < self.coarse + self.top else int(rng.integers(1, self.T + 1))
+            t, coarse = self.begin.draw(rng, self.T)
             return t, (1.0, 0.0, 0.0), coarse
         levels = self.walk.levels(self.levels)
         s, t = list(pairwise(levels))[int(rng.integers(len(levels) - 1))]
@@ -172,16 +156,13 @@ class Gan(Task):
 
     def loss(self, role: str, networks: Mapping[str, nn.Module], batch: Item) -> tuple[Tensor, dict[str, Tensor]]:
         known = batch["known"] if self.network.condition else torch.zeros_like(batch["known"])
-        begun = self._begun(networks, batch, known) if self.coarse else batch
+        begun = self.begin.begun(networks["generator"], self.levels, batch, known)
         return (self._judged if role == "discriminator" else self._made)(networks, begun, known)
 
     def validate(self, networks: Mapping[str, nn.Module], batch: Item) -> dict[str, Tensor]:
-        """The energy score of two fills of each hole, by the walk itself: it is lowest for the true distribution, so a blurred
-        mean and a generator that always makes the same are both found out (Gneiting and Raftery 2007, eq. 22). First, where it was
-        learnt from, the perceptual distance of one."""
+        """The energy score of two fills by the walk itself; before it, where that was learnt from, the perceptual distance of one."""
         one, other = self._fills(networks, batch), self._fills(networks, batch, 1)
-        error, spread = (_distance(one, batch) + _distance(other, batch)) / 2, _distance(one - other + batch["x0"], batch)
-        figures = {"energy": (error - spread / 2).mean(), "error": error.mean()}
+        figures = energy(one, other, batch)
         if self.features is None:
             return figures
         return {"perceptual": perceptual.loss(networks["features"], one, batch["x0"], batch["known"])} | figures
@@ -211,13 +192,9 @@ class Gan(Task):
             self.walk.levels(self.levels)
         except UsageError as error:
             raise UsageError(f"task.walk.{error}") from None
-        for name, share in (("top", self.top), ("coarse", self.coarse)):
-            if share and self.shown == "step":
-                raise UsageError(f'task.{name} = {share:g}: only with task.shown = "x0"; the levels of steps are those of task.walk')
-        if self.top + self.coarse > 1:
-            raise UsageError(f"task.coarse = {self.coarse:g}: with task.top = {self.top:g} more than 1; the two are shares of all items")
-        if self.coarse_levels[0] > self.coarse_levels[1]:
-            raise UsageError(f"task.coarse_levels = {self.coarse_levels}: the lower one comes first")
+        self.begin.check()
+        if self.shown == "step" and self.begin != Begin():
+            raise UsageError('task.begin: only with task.shown = "x0"; the levels of steps are those of task.walk')
         if self.features is None and self.perceptual_weight:
             raise UsageError(f"task.perceptual_weight = {self.perceptual_weight:g}: needs a classifier; name its file with task.features")
         if self.features is not None and not self.perceptual_weight:
@@ -248,23 +225,6 @@ class Gan(Task):
         elif generator.mapping is not None:
             generator.mapping.quieten(self.stir)
         return generator if self.lora is None else adapted(generator, str(self.start), start, self.lora, generator.config)
-
-    @torch.no_grad()
-    def _begun(self, networks: Mapping[str, nn.Module], batch: Item, known: Tensor) -> Item:
-        """The batch with those items begun anew that start from a coarse fill: x_t holds the generator's own x0 at half the size."""
-        which = batch["coarse"]
-        if not which.any():
-            return batch
-        x0, known, t, x_t = batch["x0"][which], known[which], batch["t"][which], batch["x_t"][which]
-        small, where = regions.reduced(x0, known, 2)
-        noise = 2 * F.avg_pool2d(batch["noise"][which, 1], 2)  # of unit variance again
-        top = torch.full_like(t, self.T)
-        made = networks["generator"](self.levels.noised(small, top, noise), top - 1, where, small).float().clamp(-1, 1)
-        torch.clear_autocast_cache()  # older torch keeps weights cast without a gradient, and would use them where one is wanted
-        coarse = regions.enlarged(torch.where(where > 0, small, made), x0.shape[2:])
-        begun = batch["x_t"].clone()
-        begun[which] = x_t + self.levels.a(t) * (1 - known) * (coarse - x0)
-        return batch | {"x_t": begun}
 
     def _judged(self, networks: Mapping[str, nn.Module], batch: Item, known: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The discriminator's loss (Xiao et al. 2022, eq. 5; the non-saturating form of Goodfellow et al. 2014), with R1."""
@@ -327,24 +287,12 @@ class Gan(Task):
         return scores.float(), found
 
     def _fills(self, networks: Mapping[str, nn.Module], batch: Item, variant: int = 0) -> Tensor:
-        """The pictures with their holes filled by the walk, clean."""
         generator = networks["generator"]
         assert isinstance(generator, Network)
-        x0, known = batch["x0"], batch["known"]
-        noise = Noise([derived(seed, variant) for seed in batch["seed"].tolist()])
-        denoiser = NetworkDenoiser(generator, self.levels, len(x0), noise=noise).told(known, x0)
-        context = Context(denoiser, Known(known), x0, noise, self.walk.levels(self.levels))
-        *_, last = sample(self.method, self.walk.times(self.levels), begin(context, x0.shape[1:]), context)
-        return known * x0 + (1 - known) * last.x.clamp(-1, 1) if generator.config.condition else last.x.clamp(-1, 1)
+        return fills(generator, self.levels, self.method, batch, variant)
 
 
 def _down(x0: Tensor, batch: Item, noise: int) -> Tensor:
     """x_s from x0 and x_t, with the step's own noise."""
     of_x0, of_x_t, sigma = batch["step"][:, :, None, None, None].unbind(1)
     return of_x0 * x0 + of_x_t * batch["x_t"] + sigma * batch["noise"][:, noise]
-
-
-def _distance(picture: Tensor, batch: Item) -> Tensor:
-    """Root mean square difference from the truth in the hole, of each picture `(B,)`."""
-    hole = (1 - batch["known"]).expand_as(picture)
-    return (hole * (picture - batch["x0"]).square()).sum((1, 2, 3)).div(hole.sum((1, 2, 3)).clamp(min=1)).sqrt()
