@@ -19,7 +19,7 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 MODELS: dict[str, str] = {
     "photo-64": "natural photos, mask-conditioned, also unconditional; for every method",
-    "photo-64-few": "the same, taught by a discriminator: sharper fills in four evaluations; what fills unless told otherwise",
+    "photo-64-few": "the same, taught by a classifier's features: nearer fills in fewer evaluations; what fills unless told otherwise",
     "face-64": "aligned faces; an adapter of photo-64",
 }
 DEFAULT = "photo-64"
