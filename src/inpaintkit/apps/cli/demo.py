@@ -15,7 +15,9 @@ from inpaintkit.apps.cli.writing import check_writable
 from inpaintkit.core.errors import NotWritable
 from inpaintkit.core.files import write_bytes
 from inpaintkit.core.sampler import Seed
+from inpaintkit.core.walk import Walk
 from inpaintkit.data.images import Hole, Picture, encode_png, from_array, write_picture
+from inpaintkit.methods.plain import Plain
 from inpaintkit.models.catalog import FILLING
 from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.pipeline.job import Step
@@ -27,6 +29,8 @@ NAMES = {
     "sheet.png": "before, mask and after, side by side",
     "denoising.gif": "how it was made out of noise",
 }
+STEPS = Plain(eta=1.0, walk=Walk(6, "trailing"))
+"""More than the bundled model needs, so that the animation has something to show."""
 TOP_LEFT, SIZE = (90, 10), (256, 208)  # her face: small enough to be filled in one window
 
 
@@ -65,7 +69,7 @@ def run(argv: Sequence[str]) -> None:
             show(step)
             film(step)
 
-        (result, *_), record = pipe.fill(picture, hole, seed=args.seed, on_step=on_step)
+        (result, *_), record = pipe.fill(picture, hole, STEPS, args.seed, on_step=on_step)
     write_picture(picture, photo, args.overwrite)
     write_bytes(mask, encode_png(hole.astype(np.uint8) * 255))
     write_picture(result, filled, args.overwrite)
