@@ -16,7 +16,7 @@ import tyro
 from fields import Args as Made
 from fields import measured
 from numpy.typing import NDArray
-from scipy.linalg import pinvh
+from scipy.linalg import pinvh, solve
 
 from inpaintkit.apps.cli.options import Chosen
 from inpaintkit.core.errors import BadInput
@@ -68,7 +68,8 @@ def posterior(operator: NDArray, noise: float, matrix: NDArray, mean: float, y: 
     the diagonal of C - G H C with G = C H' (H C H' + noise^2)^-1 (Kay 1993, Estimation Theory, theorem 10.3). operator: H' `(n, m)`.
     """
     across = matrix @ operator
-    gain = across @ pinvh(operator.T @ across + noise**2 * np.eye(operator.shape[1]))
+    of_y = operator.T @ across + noise**2 * np.eye(operator.shape[1])
+    gain = solve(of_y, across.T, assume_a="pos").T if noise else across @ pinvh(of_y)  # means of rows and of columns tell one thing twice
     means = mean + (y - mean * operator.sum(0)) @ gain.T
     return means, np.broadcast_to(matrix.diagonal() - (gain * across).sum(1), means.shape)
 

@@ -45,9 +45,11 @@ class Denoise:
             share = np.exp(logs - logs.max()) / np.exp(logs - logs.max()).sum()
             says = means + np.einsum("kij,kj->ki", gains, apart)
             x0 = share @ says
-            cov = np.einsum("k,kij->ij", share, covs - a * gains @ covs) + np.einsum("k,ki,kj->ij", share, says - x0, says - x0)
+            # a / sigma^2 times a component's own covariance is its gain: written so, nothing nearly equal is subtracted
+            between = np.einsum("k,ki,kj->ij", share, says - x0, says - x0)
+            slope = np.einsum("k,kij->ij", share, gains) + a / sigma**2 * between
             inside = (np.abs(x0) <= 1) if self.clamp else np.ones_like(x0)  # where x0 is cut off it has no slope
-            out[i] = (a / sigma**2 * cov @ (w * inside)).reshape(out[i].shape)
+            out[i] = (slope @ (w * inside)).reshape(out[i].shape)
         return out
 
 

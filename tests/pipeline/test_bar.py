@@ -77,7 +77,10 @@ def test_telea_itself_does_not_clear_the_bar():
     assert not cleared(score(telea), score(telea))
 
 
-@pytest.mark.xfail(strict=True, reason="a 40 px box is filled a little too smoothly: detail error 0.55 (other seeds: 0.40, 0.44), 0.48 is wanted (docs/LOG.md)")
+@pytest.mark.xfail(
+    strict=True,
+    reason="a 40 px box is filled a little too smoothly: 0.55 (other seeds 0.40, 0.44) instead of 0.48 (docs/LOG.md)",
+)
 def test_the_bundled_model_clears_the_bar():
     found, classic = scores(catalog.FILLING)
     assert cleared(found, classic), f"{found} against {classic} of Telea"

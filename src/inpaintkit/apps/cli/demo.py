@@ -29,7 +29,7 @@ NAMES = {
     "sheet.png": "before, mask and after, side by side",
     "denoising.gif": "how it was made out of noise",
 }
-STEPS = Plain(eta=1.0, walk=Walk(10, "trailing"))
+STEPS = Plain(eta=1.0, walk=Walk(6, "trailing"))
 """More than the bundled model needs, so that the animation has something to show."""
 TOP_LEFT, SIZE = (90, 10), (256, 208)  # her face: small enough to be filled in one window
 
