@@ -181,7 +181,7 @@ def test_r1_is_the_squared_slope_in_the_real_step():
     given = {name: value.double() if value.is_floating_point() else value for name, value in given.items()}
     a, b, sigma = given["step"][:, :, None, None, None].unbind(1)
     real = a * given["x0"] + b * given["x_t"] + sigma * given["noise"][:, 0]
-    found = t._slope(networks, real, given, given["known"], torch.full((4, 1, 8, 8), 1 / 64)).item()
+    found = t.judge.slope(networks["discriminator"], real, given, given["known"], torch.full((4, 1, 8, 8), 1 / 64)).item()
 
     def score(x: Tensor) -> Tensor:
         return net(x, given["x_t"], given["t"], given["known"], given["x0"])[0].mean((1, 2, 3))
@@ -200,7 +200,7 @@ def test_every_so_many_th_picture_is_penalised_the_same_ones_in_parts_of_a_batch
 
     def slope(of: Gan, items: list[int]) -> float:
         some = {name: value[items] for name, value in given.items()}
-        return of._slope(networks, some["x0"], some, some["known"], torch.full((len(items), 1, 8, 8), 1 / 64)).item()
+        return of.judge.slope(networks["discriminator"], some["x0"], some, some["known"], torch.full((len(items), 1, 8, 8), 1 / 64)).item()
 
     assert slope(t, [0, 1, 2, 3]) == pytest.approx(slope(all_of_it, [0, 2]), rel=1e-5)
     assert slope(t, [0, 1, 2, 3]) == pytest.approx((slope(t, [0, 1]) + slope(t, [2, 3])) / 2, rel=1e-5)

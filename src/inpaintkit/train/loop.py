@@ -1,7 +1,6 @@
 """The training loop, as a generator: it knows no task, and logging and saving belong to the caller."""
 
 import copy
-import hashlib
 import math
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -63,7 +62,7 @@ class Trainer:
         self.networks = self.task.build(recipe.seed)
         self.task.check(self.networks, self.source.shapes(self.processes.count), recipe.accumulate)
         layout = torch.channels_last if self.device.type == "cuda" else torch.preserve_format  # on a CPU it made training 10 % slower
-        self.read = {name: _digest(network) for name, network in self.networks.items() if name not in self.task.roles}
+        self.read = {name: states.digest(network) for name, network in self.networks.items() if name not in self.task.roles}
         for role, network in self.networks.items():
             network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
             network.train(role in self.task.roles)
@@ -254,11 +253,3 @@ class Trainer:
     def _not_finite(self, what: str) -> BadInput:
         kept = "no state was saved before" if self.saved is None else f"the state of step {self.saved} is kept"
         return BadInput(f"{self.out}: {what}; lower lr or look at the data ({kept})")
-
-
-def _digest(network: nn.Module) -> str:
-    """Of the weights of a network that is only read: a file of the same name may hold others."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode() + value.contiguous().numpy().tobytes())
-    return digest.hexdigest()

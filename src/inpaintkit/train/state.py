@@ -5,6 +5,7 @@ figures.json (validation, once it is known)
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from inpaintkit.core.errors import BadInput
 from inpaintkit.core.files import room, write_bytes, writing_folder
@@ -161,3 +162,11 @@ def _remove(place: Path) -> None:
     going = place.with_name(f".{place.name}.removing.part")
     os.rename(place, going)
     shutil.rmtree(going)
+
+
+def digest(network: nn.Module) -> str:
+    """Of the weights of a network that is only read: a file of the same name may hold others."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()

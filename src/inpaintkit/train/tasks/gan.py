@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from inpaintkit.core import schedule as schedules
 from inpaintkit.core.errors import UsageError
@@ -21,7 +20,7 @@ from inpaintkit.core.walk import Walk
 from inpaintkit.methods.plain import Plain
 from inpaintkit.models import catalog
 from inpaintkit.models.checkpoints import build
-from inpaintkit.models.gan import Discriminator, judged
+from inpaintkit.models.gan import Discriminator
 from inpaintkit.models.lora import LoRA
 from inpaintkit.models.unet import Network, NetworkConfig, channels, inputs, multiple, settings, started
 from inpaintkit.train import losses, perceptual
@@ -227,28 +226,10 @@ class Gan(Task):
         return generator if self.lora is None else adapted(generator, str(self.start), start, self.lora, generator.config)
 
     def _judged(self, networks: Mapping[str, nn.Module], batch: Item, known: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The discriminator's loss (Xiao et al. 2022, eq. 5; the non-saturating form of Goodfellow et al. 2014), with R1."""
+        """The discriminator's loss."""
         with torch.no_grad():
             fake = _down(self._x0(networks, batch, known, 0)[1], batch, 1)
-        real = _down(batch["x0"], batch, 0)
-        of_real, of_fake = (self._found(networks, x_s, batch, known)[0] for x_s in (real, fake))
-        weight = judged(known, batch["x0"].shape[-1] // of_real.shape[-1])
-        parts = {"d_real": losses.mean(of_real, weight), "d_fake": losses.mean(of_fake, weight)}
-        loss = losses.mean(F.softplus(-of_real) + F.softplus(of_fake), weight)
-        if self.judge.r1:
-            parts["r1"] = self._slope(networks, real, batch, known, weight)
-            loss = loss + self.judge.r1 / 2 * parts["r1"]
-        return loss, parts
-
-    def _slope(self, networks: Mapping[str, nn.Module], real: Tensor, batch: Item, known: Tensor, weight: Tensor) -> Tensor:
-        """Squared slope of the mean score in x_s, a mean over some pictures of the batch, each shown to the discriminator alone."""
-        some = slice(None, None, self.judge.r1_every)
-        with torch.autocast(real.device.type, enabled=False), torch.enable_grad():  # bfloat16 is too coarse for slopes of slopes
-            x_s = real[some].detach().requires_grad_()
-            others = batch["x_t"][some], batch["t"][some], known[some], batch["x0"][some]
-            scores, _ = networks["discriminator"](x_s, *others)
-            (slope,) = torch.autograd.grad((scores * weight[some]).sum(), x_s, create_graph=True)
-        return slope.square().sum((1, 2, 3)).mean()
+        return self.judge.loss(networks["discriminator"], _down(batch["x0"], batch, 0), fake, batch, known)
 
     def _made(self, networks: Mapping[str, nn.Module], batch: Item, known: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The generator's loss: the adversarial one (Xiao et al. 2022, eq. 6, non-saturating), and the terms that steady it."""
@@ -257,7 +238,8 @@ class Gan(Task):
         of = {"x0": 1 - known, "known": known}
         parts = {name: losses.mean(error, part / part.sum((1, 2, 3), keepdim=True).clamp(min=1)) for name, part in of.items()}
         if self.adversarial_weight:
-            parts |= self._verdict(networks, batch, known, whole)
+            made, real = _down(whole, batch, 0), _down(batch["x0"], batch, 0)  # the same noise on both: they differ by what was made
+            parts |= self.judge.verdict(networks["discriminator"], made, real, batch, known, bool(self.feature_weight))
         if self.features is not None:
             parts["perceptual"] = perceptual.loss(networks["features"], whole, batch["x0"], known)
         weights = {
@@ -266,25 +248,10 @@ class Gan(Task):
         }
         return torch.stack([weights[name] * part for name, part in parts.items()]).sum(), parts
 
-    def _verdict(self, networks: Mapping[str, nn.Module], batch: Item, known: Tensor, whole: Tensor) -> dict[str, Tensor]:
-        """What the discriminator says of what the generator made, and the distance of what it finds in it to what it finds in the truth."""
-        scores, found = self._found(networks, _down(whole, batch, 0), batch, known)
-        parts = {"adversarial": losses.mean(F.softplus(-scores), judged(known, whole.shape[-1] // scores.shape[-1]))}
-        if self.feature_weight:
-            with torch.no_grad():  # the same noise on both: they differ by what the generator made
-                wanted = self._found(networks, _down(batch["x0"], batch, 0), batch, known)[1]
-            gaps = [(made.float() - real.float()).abs().mean() for made, real in zip(found, wanted, strict=True)]
-            parts["features"] = torch.stack(gaps).mean()
-        return parts
-
     def _x0(self, networks: Mapping[str, nn.Module], batch: Item, known: Tensor, z: int) -> tuple[Tensor, Tensor]:
         """The generator's x0 with the z-th latent; the same with what is known put in."""
         x0 = networks["generator"](batch["x_t"], batch["t"] - 1, known, batch["x0"], z=batch["z"][:, z]).float()
         return x0, known * batch["x0"] + (1 - known) * x0
-
-    def _found(self, networks: Mapping[str, nn.Module], x_s: Tensor, batch: Item, known: Tensor) -> tuple[Tensor, list[Tensor]]:
-        scores, found = networks["discriminator"](x_s, batch["x_t"], batch["t"], known, batch["x0"], self.judge.grouped(len(x_s)))
-        return scores.float(), found
 
     def _fills(self, networks: Mapping[str, nn.Module], batch: Item, variant: int = 0) -> Tensor:
         generator = networks["generator"]
