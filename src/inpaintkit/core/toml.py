@@ -1,5 +1,6 @@
 """Settings classes read from TOML files. An unknown key or a value out of bounds is refused, with its line."""
 
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -37,7 +38,8 @@ def located(error: InpaintError, path: Path, sets: Sequence[str] = ()) -> Inpain
 
     For what turns out to be wrong only once it is used.
     """
-    found = None if Path(str(error).partition(": ")[0]).exists() else place(path, path.read_text(), sets, str(error))
+    begins = str(error).partition(": ")[0]
+    found = None if os.path.exists(begins) else place(path, path.read_text(), sets, str(error))  # not Path.exists: it raises for long names
     return error if found is None else type(error)(f"{found}: {error}")
 
 
