@@ -65,9 +65,19 @@ def test_a_slip_is_seen(change, says):
 @pytest.mark.parametrize("row", [row for row in ROWS if "](" in row["figure"]], ids=named)
 def test_a_figure_stands_in_the_page_it_is_taken_from(row):
     text = "".join((PAGE.parent / target).read_text(encoding="utf-8") for target in re.findall(r"\]\(([^)#]+)\)", row["figure"]))
-    figures = re.findall(r"\d+[.,]\d+", re.sub(r"\]\([^)]*\)", "", row["figure"]))
+    figures = numbers(re.sub(r"\]\([^)]*\)", "", row["figure"]))
     assert figures
-    assert [figure for figure in figures if figure not in text] == []
+    assert figures - numbers(text) == set()
+
+
+def numbers(text: str) -> set[str]:
+    """The numbers of a text that have more than one part: 0.48, 2,410, 3e-15."""
+    return set(re.findall(r"(?<![\d.])\d+(?:[.,]\d+)+(?:e-?\d+)?|\d+e-\d+", text))
+
+
+def test_a_part_of_a_number_is_not_it():
+    assert numbers("18.0 [16.1, 19.5], 2,410 and 7.") == {"18.0", "16.1", "19.5", "2,410"}
+    assert "8.0" not in numbers("18.0 [")
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row["command"].startswith("`--part")], ids=named)

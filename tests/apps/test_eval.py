@@ -32,11 +32,11 @@ def test_the_tables(cli, folders):
     lines = out.splitlines()
     assert lines[0] == "| metric | whole picture | hole | border |"
     assert "largest difference outside the holes: 0 of 255" in lines
-    (box,) = (line for line in lines if line.startswith("| box |"))
+    (box,) = (line for line in lines if line.startswith("| mask box |"))
     assert box.split("|")[2:5] == [" 2 ", " 22.11 [22.11, 22.11] ", " 20 [20, 20] "]
-    (thin,) = (line for line in lines if line.startswith("| thin |"))
+    (thin,) = (line for line in lines if line.startswith("| mask thin |"))
     assert thin.split("|")[3] == " 2 exact "
-    assert any(line.startswith("| area 10% to 20% | 4 |") for line in lines)
+    assert any(line.startswith("| area 10% to 20% | 2 |") for line in lines)
     assert "picture 4 of 4" in err
     assert "note: ms_ssim: not measured, the pictures are too small for it" in err
 
@@ -46,11 +46,20 @@ def test_the_json_object(cli, folders):
     assert (code, err) == (0, "")
     found = json.loads(out, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
     assert (found["n"], found["changed_outside"]) == (4, 0)
-    assert found["metrics"]["box"]["hole"]["mae"]["mean"] == pytest.approx(20, abs=1e-4)
-    assert found["metrics"]["thin"]["hole"]["psnr"]["exact"] == 2
+    assert found["metrics"]["mask box"]["hole"]["mae"]["mean"] == pytest.approx(20, abs=1e-4)
+    assert found["metrics"]["mask thin"]["hole"]["psnr"]["exact"] == 2
     assert {row["kind"] for row in found["pictures"]} == {"thin", "box"}
     assert next(row for row in found["pictures"] if row["kind"] == "thin")["hole"]["psnr"] == "Infinity"
     assert {"inpaintkit", "torchmetrics"} <= found["versions"].keys()
+
+
+def test_a_kind_of_mask_called_all_is_not_taken_for_the_overall_table(cli, folders):
+    for folder in (folders[0], folders[-1]):
+        (folder / "box").rename(folder / "all")
+    code, out, _ = cli("eval", *folders, "--metrics", "mae", "--json", "--quiet")
+    assert code == 0
+    found = json.loads(out)["metrics"]
+    assert (found["all"]["hole"]["mae"]["mean"], found["mask all"]["hole"]["mae"]["mean"]) == pytest.approx((10, 20), abs=1e-4)
 
 
 def test_unmatched_files_are_refused_or_left_out(cli, folders):

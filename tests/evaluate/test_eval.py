@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.evaluate import eval as evaluation
 from inpaintkit.evaluate import features
-from inpaintkit.evaluate.eval import areas, distances, judges, kinds, scored, summaries, summary
+from inpaintkit.evaluate.eval import areas, distances, figures, judges, kinds, scored
 from inpaintkit.evaluate.extractors import squeezenet1_0
+from inpaintkit.evaluate.figures import figure
 from inpaintkit.evaluate.frozen import digests, freeze
 from inpaintkit.evaluate.pairs import paired
 
@@ -44,7 +45,7 @@ def test_pictures_are_measured(tmp_path):
     assert [score.values["whole"]["mae"] for score in scores] == pytest.approx([1, 4, 9], abs=1e-4)
     assert scores[0].values["hole"]["psnr"] == pytest.approx(20 * math.log10(25.5), abs=1e-4)
     assert all(score.changed == 0 and math.isnan(score.values["whole"]["ms_ssim"]) for score in scores)
-    table = summaries(scores)
+    table = figures(scores)
     assert table["hole"]["mae"].mean == pytest.approx(20, abs=1e-4)
     assert table["hole"]["mae"].low < 20 < table["hole"]["mae"].high
     assert table["whole"]["ms_ssim"].n == 0
@@ -65,9 +66,16 @@ def test_known_pixels_that_changed_are_seen_at_any_depth(tmp_path):
 
 
 def test_exact_pictures_are_counted_beside_the_mean():
-    found = summary([20.0, 30.0, math.inf, math.nan])
+    found = figure(zip("abcd", [20.0, 30.0, math.inf, math.nan], strict=True))
     assert (found.mean, found.n, found.exact) == (25, 2, 1)
-    assert math.isnan(summary([math.nan]).mean)
+    assert math.isnan(figure([("a", math.nan)]).mean)
+
+
+def test_masks_of_a_picture_are_no_independent_draws():
+    values = np.random.default_rng(0).integers(0, 64, 12).astype(float).tolist()
+    once = [(str(i), value) for i, value in enumerate(values)]
+    assert figure(once * 3) == figure(once)
+    assert figure([("a", 1.0), ("a", 3.0), ("b", 4.0)]).mean == 3
 
 
 def test_names_belong_together(tmp_path):

@@ -13,7 +13,7 @@ from torchmetrics.functional import mean_absolute_error
 
 from inpaintkit.core.errors import UsageError
 from inpaintkit.evaluate import metrics
-from inpaintkit.evaluate.metrics import METRICS, REGIONS, diversity, interval, measured, seam, wilson, wins, within
+from inpaintkit.evaluate.metrics import METRICS, REGIONS, diversity, interval, measured, seam, within
 
 
 def pair(h: int = 40, w: int = 48, noise: float = 0.3) -> tuple[Tensor, Tensor]:
@@ -142,7 +142,6 @@ def test_networks_are_run_once_for_all_regions():
     squares = (result - truth).square().sum(0)
     assert values["hole"]["squares"] == pytest.approx(float(squares[torch.from_numpy(hole())].mean()), rel=1e-5)
     assert values["whole"]["squares"] == pytest.approx(float(squares.mean()), rel=1e-5)
-    assert metrics.perceptual(network).of(result, truth, hole()) == values["hole"]["squares"]
     tiny = measured(*pair(16, 16), np.ones((16, 16), bool), [], {"squares": network})
     assert math.isnan(tiny["whole"]["squares"])
 
@@ -186,17 +185,3 @@ def test_intervals_hold_the_mean_as_often_as_they_say():
     assert all(map(math.isnan, interval([1.0])))
     wide = interval(values, level=0.99)
     assert wide[0] < interval(values)[0] < interval(values)[1] < wide[1]
-
-
-def test_paired_wins():
-    assert wins([1, 2, 3, 4], [2, 1, 3, 3], higher=True) == 0.625
-    assert wins([1, 2, 3, 4], [2, 1, 3, 3], higher=False) == 0.375
-    assert wins([math.inf, 1], [math.inf, math.nan], higher=True) == 0.5
-    assert math.isnan(wins([math.nan], [1], higher=True))
-
-
-def test_wilson_agrees_with_published_values():
-    """Newcombe 1998, table I: 81 of 263 is 0.2553 to 0.3662, 0 of 20 is 0 to 0.1611."""
-    assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson(0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
-    assert all(map(math.isnan, wilson(0.5, 0)))

@@ -157,16 +157,44 @@ def test_the_figures_are_those_of_the_rows(folder):
     line = next(row for row in parsed(folder / report.HTML).rows if row and row[0].endswith("told") and len(row) > 6)
     assert line[3] == text
     assert line[1] == "2"
-    assert line[-2:] == ["2", "1"]  # n, failed
+    assert line[-3:] == ["2", "7 of 8", "1"]  # n, rows, failed
     assert f"| {text.replace('[', ' [')} |" in (folder / report.MARKDOWN).read_text()
 
 
 def test_a_way_that_failed_is_not_the_best(folder):
-    text = (folder / report.HTML).read_text()
-    told = [part for part in text.split("<tr>") if "</span>told</td>" in part]
-    assert told
-    assert not any("class=best" in part for part in told)
-    assert "class=best" in text
+    assert not best((folder / report.HTML).read_text(), "told")
+    assert "class=best" in (folder / report.HTML).read_text()
+
+
+def test_a_way_whose_rows_are_not_all_made_is_not_the_best(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "out")
+    made = rows.read(folder)
+    whole = [row for row in made if row.cell != "told"]
+    few = [replace(row, metrics={r: m | {"psnr": 99.0} for r, m in row.metrics.items()}) for row in made if row.cell == "told"][:3]
+    rows.write(tmp_path / "out", whole + few)
+    report.write(tmp_path / "out")
+    text = (tmp_path / "out" / report.HTML).read_text()
+    assert not best(text, "told")
+    assert "told: 99.0" not in text  # in no chart of cost
+    assert "3 of 8" in text
+    assert f"{len(whole) + 3} of {len(made)} rows" in text
+
+
+def test_an_exact_picture_is_counted_and_its_column_has_no_best(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "out")
+    made = rows.read(folder)
+    rows.write(tmp_path / "out", [replace(row, metrics={"hole": {"psnr": math.inf}}) if row.cell == "telea" else row for row in made])
+    report.write(tmp_path / "out")
+    assert "| 4 exact |" in (tmp_path / "out" / report.MARKDOWN).read_text()
+    found = results.load(tmp_path / "out")
+    assert found.won("telea", EVIL).mean == 1
+
+
+def best(page: str, label: str) -> bool:
+    """Whether a way is marked as best in any table."""
+    lines = [part for part in page.split("<tr>") if f"</span>{label}</td>" in part]
+    assert lines
+    return any("class=best" in part for part in lines)
 
 
 def test_no_spreadsheet_takes_a_name_for_a_formula(folder):
@@ -183,15 +211,16 @@ def test_no_spreadsheet_takes_a_name_for_a_formula(folder):
 
 def test_wins_are_of_the_same_mask_and_picture(folder):
     found = results.load(folder)
-    one, other = found.share_won("telea", EVIL), found.share_won(EVIL, "telea")
-    assert one + other == pytest.approx(1)
+    one, other = found.won("telea", EVIL), found.won(EVIL, "telea")
+    assert one.mean + other.mean == pytest.approx(1)
+    assert (one.low + other.high, one.n) == (pytest.approx(1), 2)
     better = [
         found.of("telea", mask)[i].value("hole", "psnr")
         > fmean(row.value("hole", "psnr") for row in found.of(EVIL, mask) if row.picture == picture)
         for mask in found.masks
         for i, picture in enumerate(found.pictures)
     ]
-    assert one == pytest.approx(fmean(better))
+    assert one.mean == pytest.approx(fmean(better))
 
 
 def test_results_that_are_not_whole_are_refused(folder, tmp_path):
@@ -199,9 +228,11 @@ def test_results_that_are_not_whole_are_refused(folder, tmp_path):
         results.load(tmp_path)
     shutil.copytree(folder, tmp_path / "copy")
     row = results.load(tmp_path / "copy").good[0]
-    (tmp_path / "copy" / row.file).unlink()
-    with pytest.raises(BadInput, match="is missing; run the suite with --resume"):
-        results.load(tmp_path / "copy")
+    for file in (row.file, f"truth/{row.picture}.png", f"masks/{row.mask}/{row.picture}.png"):
+        (tmp_path / "copy" / file).rename(tmp_path / "away")
+        with pytest.raises(BadInput, match=f"{file}: is missing; run the suite with --resume"):
+            results.load(tmp_path / "copy")
+        (tmp_path / "away").rename(tmp_path / "copy" / file)
     (tmp_path / "copy" / rows.ROWS).write_text("")
     with pytest.raises(BadInput, match="has no row yet"):
         results.load(tmp_path / "copy")
@@ -244,6 +275,8 @@ def test_the_vote_is_blind_random_by_its_seed_and_complete(folder):
     assert len(vote.questions(found, ("telea", "told"), 0, 3)["trials"]) == 3
     with pytest.raises(UsageError, match="there are telea"):
         vote.questions(found, ("lama",), 0, 3)
+    with pytest.raises(UsageError, match="telea: is one way, and two are compared"):
+        vote.questions(found, ("telea",), 0, 3)
 
 
 def test_the_votes_page_holds_the_questions_and_no_markup_of_theirs(folder):

@@ -73,6 +73,18 @@ def test_a_row_whose_picture_is_gone_is_made_again(home, whole, tmp_path):
     assert ([job.picture for job in todo], len(kept)) == ([last.picture], 11)
 
 
+def test_what_rows_were_made_from_is_written_again_when_it_is_gone(home, whole, tmp_path):
+    """Also what is left of a run that was killed at once: the suite is written first."""
+    run(small.grid(home), tmp_path / "out")
+    for file in ("truth/photo-0.png", "masks/box/photo-1.png"):
+        (tmp_path / "out" / file).unlink()
+    (strip,) = {row.strip for row in rows.read(tmp_path / "out") if row.strip and row.mask == "box"}
+    (tmp_path / "out" / strip).unlink()
+    outcome = run(small.grid(home), tmp_path / "out", resume=True)
+    assert (outcome.done, outcome.kept) == (1, 11)
+    assert bytes_of(tmp_path / "out") == bytes_of(whole)
+
+
 def test_a_row_says_what_it_cost_and_that_known_pixels_are_as_they_were(home, whole):
     grid = small.grid(home)
     for job, row in zip(grid.jobs(), rows.read(whole), strict=True):
@@ -133,6 +145,15 @@ def test_results_of_another_version_are_refused(home, whole, tmp_path):
         run(small.grid(home, seeds=[0]), tmp_path / "out", resume=True)
 
 
+def test_a_run_goes_on_on_another_machine_and_both_are_named(home, tmp_path):
+    run(small.grid(home, seeds=[0]), tmp_path / "out")
+    about = rows.about(tmp_path / "out")
+    other = about["machines"][0] | {"processor": "another"}
+    (tmp_path / "out" / rows.SUITE).write_bytes(rows.dumps(about | {"machines": [other]}))
+    assert run(small.grid(home, seeds=[0]), tmp_path / "out", resume=True).done == 0
+    assert rows.about(tmp_path / "out")["machines"] == [other, about["machines"][0]]
+
+
 def test_results_are_not_gone_on_with_unasked(home, whole, tmp_path):
     with pytest.raises(NotWritable, match="--resume"):
         run(small.grid(home), whole)
@@ -157,6 +178,14 @@ def test_a_folder_without_a_mask_for_every_picture_is_refused(home, tmp_path):
     Image.fromarray(np.full((16, 16), 255, np.uint8)).save(folder / "photo 1.png")
     with pytest.raises(BadInput, match="16x16"):
         small.grid(home, masks={"folders": [str(folder)]})
+
+
+def test_two_masks_of_one_picture_are_refused(home, tmp_path):
+    (tmp_path / "mine").mkdir()
+    for name in ("photo-0.png", "photo-0.bmp", "photo-1.png"):
+        Image.new("L", (32, 32), 255).save(tmp_path / "mine" / name)
+    with pytest.raises(BadInput, match=r"photo-0.png: and .*photo-0.bmp are masks of one picture"):
+        small.grid(home, masks={"folders": [str(tmp_path / "mine")]})
 
 
 def test_a_mask_does_not_depend_on_the_other_pictures(home, tmp_path):
@@ -239,6 +268,10 @@ def test_features_measure_a_distance_under_the_files_name(home, tmp_path):
         expected = float(distance(differences(loaded(one)[0], loaded(other)[0])))
     assert row.value("whole", "perceptual[mine]") == pytest.approx(expected, rel=1e-4)
     assert expected > 0
+    save_file(dict(extractors.EXTRACTORS["squeezenet1_1"]().maps.state_dict()), tmp_path / "mine.safetensors")  # other weights
+    again = small.grid(home, features=[str(tmp_path / "mine.safetensors")], seeds=[0], masks={"kinds": ["box"]})
+    with pytest.raises(BadInput, match=r"another suite or version \(files\."):
+        run(again, tmp_path / "out", resume=True)
 
 
 def test_crops_lie_side_by_side_and_cover_no_pixel_twice():

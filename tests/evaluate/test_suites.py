@@ -63,6 +63,11 @@ def test_a_slip_is_named_with_its_line(tmp_path, right, wrong, line, says):
     assert says in str(refusal.value)
 
 
+def test_a_seed_is_named_once(tmp_path):
+    with pytest.raises(UsageError, match=r"seeds = .*name each once"):
+        suites.read(written(tmp_path, TEXT), ["seeds=[4, 4]"])
+
+
 def test_two_ways_of_one_name_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"two are called 'repaint'.*its own label"):
         suites.read(written(tmp_path, TEXT + TEXT[TEXT.index("[[methods]]") :]))
@@ -163,12 +168,12 @@ def test_a_collection_runs_each_suite_on_each_of_its_pictures(tmp_path):
     path = collected(tmp_path)
     assert parts.is_collection(path)
     assert not parts.is_collection(QUICK)
-    _, found = parts.read(path, ["pictures.two.limit=5", 'common.metrics=["mae"]'])
+    _, found = parts.read(path, ["pictures.two.limit=5", 'common.metrics=["mae"]', "common.options.feather=2"])
     assert [(p.name, p.suite.name, p.suite.images.size, p.suite.images.limit) for p in found] == [
         ("suite-one", "suite-one", 32, 1),
         ("suite-two", "suite-two", 48, 5),
     ]
-    assert {(p.suite.seeds, p.suite.metrics) for p in found} == {((4,), ("mae",))}
+    assert {(p.suite.seeds, p.suite.metrics, p.suite.options.feather) for p in found} == {((4,), ("mae",), 2)}
     assert [p.name for p in parts.chosen(found, ["suite-two"])] == ["suite-two"]
     assert parts.chosen(found, ["suite"]) == parts.chosen(found, []) == found
     with pytest.raises(UsageError, match="--part none: no such part; there are suite-one, suite-two"):

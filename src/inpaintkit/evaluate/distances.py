@@ -10,7 +10,8 @@ import torch
 from inpaintkit.core.errors import BadInput
 from inpaintkit.evaluate import extractors, sets
 from inpaintkit.evaluate.extractors import Features
-from inpaintkit.evaluate.results import Figure, Results
+from inpaintkit.evaluate.figures import Figure
+from inpaintkit.evaluate.results import Results
 from inpaintkit.evaluate.rows import Row
 
 

@@ -14,9 +14,10 @@ from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.data.images import LIMITS, Limits, Picture, read_mask, read_picture
 from inpaintkit.evaluate import extractors, features, sets
 from inpaintkit.evaluate.extractors import Features
+from inpaintkit.evaluate.figures import Figure, figure
 from inpaintkit.evaluate.frozen import check
 from inpaintkit.evaluate.inception import clean
-from inpaintkit.evaluate.metrics import METRICS, REGIONS, Maps, changed, interval, measured, seam
+from inpaintkit.evaluate.metrics import METRICS, REGIONS, Maps, changed, measured, seam
 from inpaintkit.evaluate.pairs import Pair
 
 LPIPS = tuple(f"lpips_{name}" for name in features.BACKBONES)
@@ -57,21 +58,6 @@ class Score:
     """Largest difference outside the hole, of 255."""
     pooled: dict[str, tuple[Tensor, Tensor]]
     """Extractor -> features of the truth and of the result."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A metric of several pictures."""
-
-    mean: float
-    """Of the finite values."""
-    low: float
-    """95 % bootstrap interval of the mean."""
-    high: float
-    n: int
-    """Finite values."""
-    exact: int = 0
-    """Pictures without any error, whose PSNR is infinite and not in the mean."""
 
 
 def judges(names: Sequence[str], files: Sequence[Path] = (), where: Path | None = None) -> Judges:
@@ -124,19 +110,13 @@ def _score(pair: Pair, by: Judges, limits: Limits, expected: str | None) -> Scor
     return Score(pair.name, pair.kind, float(hole.mean()), values, seam(one, other, hole), outside, pooled)
 
 
-def summary(values: Sequence[float]) -> Summary:
-    """Mean and interval over pictures."""
-    finite = [value for value in values if math.isfinite(value)]
-    low, high = interval(finite)
-    return Summary(float(np.mean(finite)) if finite else math.nan, low, high, len(finite), sum(map(math.isinf, values)))
-
-
-def summaries(scores: Sequence[Score]) -> dict[str, dict[str, Summary]]:
-    """Region -> metric -> its summary; the seam stands under "border"."""
-    table: dict[str, dict[str, Summary]] = {
-        region: {name: summary([score.values[region][name] for score in scores]) for name in scores[0].values[region]} for region in REGIONS
+def figures(scores: Sequence[Score]) -> dict[str, dict[str, Figure]]:
+    """Region -> metric -> its figure; the seam stands under "border"."""
+    table: dict[str, dict[str, Figure]] = {
+        region: {name: figure((score.name, score.values[region][name]) for score in scores) for name in scores[0].values[region]}
+        for region in REGIONS
     }
-    table["border"]["seam"] = summary([score.seam for score in scores])
+    table["border"]["seam"] = figure((score.name, score.seam) for score in scores)
     return table
 
 

@@ -156,10 +156,15 @@ def distance(maps: Sequence[Tensor], region: Tensor | None = None) -> Tensor:
     return total
 
 
+def lpips_files(name: str, where: Path | None = None) -> tuple[Path, Path]:
+    """The backbone's weights and the linear heads. Raises `BadInput`."""
+    return found(WEIGHTS[name].file, WEIGHTS[name].url, where), heads_file(name, where)
+
+
 def lpips(name: str, where: Path | None = None) -> LPIPS:
     """LPIPS on the backbone `alex`, `vgg` or `squeeze` with its public weights. Raises `BadInput`."""
     network = LPIPS(BACKBONES[name]())
-    trunk, heads = found(WEIGHTS[name].file, WEIGHTS[name].url, where), heads_file(name, where)
+    trunk, heads = lpips_files(name, where)
     fit(network.net, {k: v for k, v in read_tensors(trunk).items() if k.startswith("features.")}, trunk)
     fit(network.heads, {k.replace("lin", "").replace(".model.1", ""): v for k, v in read_tensors(heads).items()}, heads)
     return network.eval().requires_grad_(False)

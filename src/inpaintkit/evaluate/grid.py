@@ -1,5 +1,6 @@
 """What a suite names, opened: pictures, holes, models, metrics. Everything is read, and refused, before any work."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,12 +12,13 @@ import numpy as np
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.settings import dumped
 from inpaintkit.evaluate import extractors
-from inpaintkit.evaluate.features import differences, lpips
+from inpaintkit.evaluate.features import differences, lpips, lpips_files
 from inpaintkit.evaluate.inputs import read_holes, read_pictures
-from inpaintkit.evaluate.metrics import METRICS, Maps, Metric, perceptual
+from inpaintkit.evaluate.metrics import METRICS, Maps
 from inpaintkit.evaluate.suites import PERCEPTUAL, Cell, Suite, cells
 from inpaintkit.evaluate.tasks import Given, Load
 from inpaintkit.methods.gradient import GradientMethod
+from inpaintkit.models.weights import sha256
 from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.pipeline.plans import call_seconds
 
@@ -43,11 +45,28 @@ class Grid:
     holes: dict[tuple[str, str], np.ndarray]
     """(mask, picture) -> (size, size) bool, True = hole."""
     models: dict[str, Inpainter]
-    metrics: dict[str, Metric]
+    networks: dict[str, Maps]
+    """Of perceptual metrics, by name."""
+    features: dict[str, str]
+    """File of the suite's `features` -> sha256."""
     others: dict[str, Any]
     """Networks that tasks name."""
     missing: dict[str, str]
     """Model or other network that cannot be loaded -> why, one line."""
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Name -> whether higher is better, and the unit; the suite's, then those of `features`."""
+        named = dict.fromkeys([*self.suite.metrics, *self.networks])
+        return {
+            name: {"higher": name in METRICS and METRICS[name].higher, "unit": METRICS[name].unit if name in METRICS else ""}
+            for name in named
+        }
+
+    def files(self) -> dict[str, str]:
+        """Weights and networks that decide about rows, apart from the models -> sha256."""
+        heads = [path for name in self.suite.metrics if name in PERCEPTUAL for path in lpips_files(name.removeprefix("lpips_"))]
+        return self.features | {str(path): sha256(path) for path in [*heads, *map(Path, self.suite.fillers)] if path.is_file()}
 
     def jobs(self) -> list[Job]:
         """All rows, cell by cell."""
@@ -77,7 +96,8 @@ class Grid:
 
     def about(self) -> list[dict[str, Any]]:
         """Of every cell what the tables show."""
-        return [_about(cell, None if cell.model is None else self.models[cell.model]) for cell in self.cells]
+        count = Counter(job.cell.label for job in self.jobs())
+        return [{**_about(cell, None if cell.model is None else self.models[cell.model]), "rows": count[cell.label]} for cell in self.cells]
 
 
 def opened(suite: Suite, device: str = "auto", dtype: str = "auto") -> Grid:
@@ -87,14 +107,14 @@ def opened(suite: Suite, device: str = "auto", dtype: str = "auto") -> Grid:
     """
     pictures = read_pictures(suite.images)
     holes = read_holes(suite.masks, list(pictures), suite.images.size)
-    metrics, every, missing = read_metrics(suite), cells(suite), dict[str, str]()
+    networks, every, missing = read_networks(suite), cells(suite), dict[str, str]()
     names = dict.fromkeys(cell.model for cell in every if cell.model is not None)
     pipes = _loaded({name: partial(Inpainter.from_pretrained, name) for name in names}, device, dtype, missing)
     others = _loaded({name: load for cell in every for name, load in cell.task.needs().items()}, device, dtype, missing)
     there = [cell for cell in every if cell.model in (None, *pipes) and cell.task.needs().keys() <= others.keys()]
     if not there:
         raise BadInput(next(iter(missing.values())))
-    grid = Grid(suite, there, pictures, holes, pipes, metrics, others, missing)
+    grid = Grid(suite, there, pictures, holes, pipes, *networks, others, missing)
     for cell in there:
         grid.evaluations(next(job for job in grid.jobs() if job.cell == cell))  # a walk that cannot be walked is refused now
     return grid
@@ -111,13 +131,13 @@ def _loaded(loads: Mapping[str, Load], device: str, dtype: str, missing: dict[st
     return found
 
 
-def read_metrics(suite: Suite) -> dict[str, Metric]:
-    """The suite's metrics, those of `features` last. Raises `BadInput` for weights that are missing."""
-    found = {name: perceptual(lpips(name.removeprefix("lpips_"))) if name in PERCEPTUAL else METRICS[name] for name in suite.metrics}
-    for file in suite.features:
-        extractor = extractors.load(Path(file))
-        found[f"perceptual[{extractor.name}]"] = perceptual(_maps(extractor.extract))
-    return found
+def read_networks(suite: Suite) -> tuple[dict[str, Maps], dict[str, str]]:
+    """Networks of perceptual metrics by name, those of `features` last, and sha256 of the latter's files. Raises `BadInput` for weights
+    that are missing."""
+    found: dict[str, Maps] = {name: lpips(name.removeprefix("lpips_")) for name in suite.metrics if name in PERCEPTUAL}
+    loaded = {file: extractors.load(Path(file)) for file in suite.features}
+    found |= {f"perceptual[{one.name}]": _maps(one.extract) for one in loaded.values()}
+    return found, {file: one.sha256 for file, one in loaded.items()}
 
 
 def _maps(extract: extractors.Extractor) -> Maps:

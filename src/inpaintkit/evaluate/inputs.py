@@ -60,7 +60,12 @@ def read_holes(masks: Masks, pictures: list[str], size: int) -> dict[tuple[str, 
     for folder in map(Path, masks.folders):
         if not folder.is_dir():
             raise BadInput(f"{folder}: no such folder; name one with a mask for every picture")
-        files = {slug(str(p.relative_to(folder).with_suffix(""))): p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES}
+        files: dict[str, Path] = {}
+        for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
+            name = slug(str(path.relative_to(folder).with_suffix("")))
+            if name in files:
+                raise BadInput(f"{path}: and {files[name]} are masks of one picture; leave one of them")
+            files[name] = path
         if missing := [name for name in pictures if name not in files]:
             more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
             raise BadInput(f"{folder}: has no mask for {', '.join(missing[:LISTED])}{more}; name each after its picture")

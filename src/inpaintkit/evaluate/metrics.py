@@ -101,19 +101,11 @@ METRICS = {
 """Metrics that need no weights."""
 
 
-def perceptual(network: Maps) -> Metric:
-    """LPIPS, or the same form on other features, of positions whose cell touches the region; NaN below 32 px."""
-
-    def of(result: Tensor, truth: Tensor, where: np.ndarray) -> float:
-        return _distances(network, result, truth, [where])[0]
-
-    return Metric(of, False)
-
-
 def measured(
     result: Tensor, truth: Tensor, hole: np.ndarray, names: Sequence[str], networks: Mapping[str, Maps] | None = None
 ) -> dict[str, dict[str, float]]:
-    """Region -> metric -> value: of `METRICS` those named, and of every network, which is run once for all regions."""
+    """Region -> metric -> value: of `METRICS` those named, and of every network, which is run once for all regions: LPIPS, or the same
+    form on other features, of positions whose cell touches the region; NaN below 32 px."""
     places = {region: within(hole, region) for region in REGIONS}
     values: dict[str, dict[str, float]] = {
         region: {name: METRICS[name].of(result, truth, where) for name in names} for region, where in places.items()
@@ -174,22 +166,3 @@ def interval(values: Sequence[float], level: float = 0.95, draws: int = 2000, se
     means = [array[rng.integers(len(array), size=(min(block, draws - i), len(array)))].mean(1) for i in range(0, draws, block)]
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def wins(mine: Sequence[float], theirs: Sequence[float], higher: bool) -> float:
-    """Share of paired pictures on which mine is better; ties count half. Pairs with a NaN do not count; NaN without any."""
-    first, second = np.asarray(mine, float), np.asarray(theirs, float)
-    first, second = (part[~(np.isnan(first) | np.isnan(second))] for part in (first, second))
-    if not len(first):
-        return math.nan
-    better = first > second if higher else first < second
-    return float(better.mean() + (first == second).mean() / 2)
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """95 % interval of a share that was found in `count` trials (Wilson 1927), as of `wins` and votes; (NaN, NaN) without any."""
-    if not count or math.isnan(share):
-        return math.nan, math.nan
-    z = 1.959964
-    middle, half = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return (middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count)

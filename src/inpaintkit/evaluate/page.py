@@ -8,6 +8,7 @@ from statistics import fmean
 
 from inpaintkit.evaluate import report
 from inpaintkit.evaluate.charts import Mark, dot, lines, scatter
+from inpaintkit.evaluate.figures import Figure
 from inpaintkit.evaluate.gallery import Pictures, extremes, sheets, slider, strips, variants
 from inpaintkit.evaluate.metrics import Region
 from inpaintkit.evaluate.results import Results
@@ -17,7 +18,7 @@ BIN = 0.1
 SHOWN_FIRST: tuple[Region, ...] = ("hole", "whole", "border")
 NOTE = (
     "Means over pictures (masks and seeds of a picture averaged first) with bootstrap 95 % intervals over pictures; bold: the best mean. "
-    "A way with failed rows is neither marked as best nor drawn against cost: its mean is over other pictures. "
+    "A way with rows that failed or are not made yet is neither marked as best nor drawn against cost: its mean is over other pictures. "
     "Evaluations are of the network, for each sample; seconds are medians. Scores against the truth reward the likeliest filling: "
     "a plausible one that is not the truth scores low. No FID: it is biased below 2,000 pictures."
 )
@@ -78,7 +79,7 @@ def _region(results: Results, region: Region) -> str:
             marks = [
                 Mark(i, getattr(line, cost), f.mean, f"{line.cell['label']}: {report.shown(f)}", f.low, f.high)
                 for i, line in enumerate(summaries, 1)
-                if not line.failed
+                if line.complete
                 for f in [line.figures[metric]]
             ]
             if metric == results.first or cost == "work":
@@ -109,11 +110,12 @@ def _binned(results: Results, region: Region, metric: str) -> list[list[Mark]]:
 def summary(results: Results, region: Region) -> str:
     head, body = report.summary(results, region)
     columns = {3 + i: about["higher"] for i, about in enumerate(results.metrics.values())}
-    complete = {i: line for i, line in enumerate(results.line(cell, region) for cell in results.cells) if not line.failed}
+    complete = {i: line for i, line in enumerate(results.line(cell, region) for cell in results.cells) if line.complete}
     best = {}
     for (column, higher), metric in zip(columns.items(), results.metrics, strict=True):
-        means = {i: line.figures[metric].mean for i, line in complete.items() if not math.isnan(line.figures[metric].mean)}
-        if means:
+        figures = {i: line.figures[metric] for i, line in complete.items()}
+        means = {i: figure.mean for i, figure in figures.items() if not math.isnan(figure.mean)}
+        if means and not any(figure.exact for figure in figures.values()):  # an infinite PSNR is in no mean
             best[column] = (max if higher else min)(means, key=means.__getitem__)
     return table(results, head, body, {(row, column) for column, row in best.items()})
 
@@ -135,7 +137,13 @@ def _wins(results: Results) -> str:
     names = [cell["label"] for cell in results.cells]
     if len(names) < 2:
         return ""
-    share = {(a, b): results.share_won(a, b) for a in names for b in names if a != b}
-    text = [[a, *("" if a == b or math.isnan(share[a, b]) else f"{share[a, b]:.0%}" for b in names)] for a in names]
-    about = f"Share of masks and pictures on which the way on the left has the better {report.title(results, results.first)} in the hole."
+    text = [[a, *("" if a == b else _share(results.won(a, b)) for b in names)] for a in names]
+    first = report.title(results, results.first)
+    about = f"Share of masks and pictures on which the way on the left has the better {first} in the hole, with intervals over pictures."
     return f"<h2>Paired wins</h2><p>{escape(about)}</p>" + table(results, ["", *(str(i) for i in range(1, len(names) + 1))], text)
+
+
+def _share(figure: Figure) -> str:
+    if math.isnan(figure.mean):
+        return ""
+    return f"{figure.mean:.0%}" + ("" if math.isnan(figure.low) else f" [{figure.low:.0%}, {figure.high:.0%}]")

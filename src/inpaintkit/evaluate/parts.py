@@ -6,7 +6,7 @@ DIR/PART/                 what `run.run` writes; PART is the suite's file and th
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,7 +68,7 @@ def is_collection(path: Path) -> bool:
 def read(path: Path, sets: Sequence[str] = ()) -> tuple[Collection, list[Part]]:
     """A collection and its parts, with `key=value` settings put over it. Raises `BadInput` or `UsageError`, one line."""
     found = toml.read(Collection, path, sets, kind="suite")
-    common = [f"{key}={json.dumps(value)}" for key, value in found.common.items()]  # what JSON writes of these, TOML reads
+    common = list(_settings(found.common))
     if unknown := found.models.keys() - found.pictures.keys():
         raise UsageError(f"{path}: models = {min(unknown)}: no such pictures; there are {', '.join(found.pictures)}")
     parts = []
@@ -81,6 +81,15 @@ def read(path: Path, sets: Sequence[str] = ()) -> tuple[Collection, list[Part]]:
             full, models = f"{file.stem}-{name}", found.models.get(name, ()) if suite.models else ()
             parts.append(Part(full, replace(suite, name=full, images=found.pictures[name], models=models or suite.models)))
     return found, parts
+
+
+def _settings(values: Mapping[str, Any], place: str = "") -> Iterator[str]:
+    """`key=value` of every value, tables by dotted keys; of the others JSON writes what TOML reads."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _settings(value, f"{place}{key}.")
+        else:
+            yield f"{place}{key}={json.dumps(value)}"
 
 
 def chosen(parts: list[Part], names: Sequence[str]) -> list[Part]:

@@ -3,14 +3,16 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from inpaintkit.core.files import write_bytes
 from inpaintkit.evaluate.distances import kernels
+from inpaintkit.evaluate.figures import Figure
 from inpaintkit.evaluate.metrics import REGIONS, Region
-from inpaintkit.evaluate.results import Figure, Line, Results, figure, load, mean, per_picture
+from inpaintkit.evaluate.results import Line, Results, load, mean, of
 
 SETS = "Distance of the sets, kernel[{name}] ↓"
 """As KID, but of other features than Inception's; unbiased at any number of pictures."""
@@ -66,12 +68,13 @@ def facts(results: Results) -> str:
     """n, size, seeds, masks, machine, versions: what a figure has to be read with."""
     about, suite = results.about, results.about["suite"]
     versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
-    machine = about.get("machine", {})
+    machines = "; ".join(f"{machine['processor']}, {machine['date']}" for machine in about["machines"])
     return (
         f"{len(results.pictures)} {counted(suite['images'])} of {suite['images']['size']} px, masks {', '.join(results.masks)}, "
-        f"seeds {', '.join(map(str, suite['seeds']))}; {len(results.rows)} rows, {len(results.rows) - len(results.good)} failed; "
+        f"seeds {', '.join(map(str, suite['seeds']))}; {len(results.rows)} of {sum(c['rows'] for c in results.cells)} rows, "
+        f"{len(results.rows) - len(results.good)} failed; "
         f"{', '.join(about['device']) or 'cpu'}, {', '.join(about['dtype']) or 'no network'}, {about['threads']} threads, "
-        f"{machine.get('processor', '')}, {machine.get('date', '')}; {versions}"
+        f"{machines}; {versions}"
     )
 
 
@@ -84,13 +87,15 @@ def counted(images: dict[str, Any]) -> str:
 def summary(results: Results, region: Region) -> tuple[list[str], list[list[str]]]:
     """(head, lines) of the table of ways, figures with 95 % intervals over pictures."""
     head = ["way", "steps", "evaluations", *(title(results, m) for m in results.metrics)]
-    head += ["seam (1 = as in the truth)", "diversity of seeds", "s per sample", "peak MiB", "change outside", "n", "failed"]
+    head += ["seam (1 = as in the truth)", "diversity of seeds", "s per sample", "peak MiB", "change outside", "n", "rows", "failed"]
     lines = []
     for line in (results.line(cell, region) for cell in results.cells):
         n = max((f.n for f in line.figures.values()), default=0)
         figures = [shown(line.figures[m]) for m in results.metrics]
         tail = [number(v) for v in (line.seam, line.diversity, line.seconds, line.memory, line.changed)]
-        lines.append([line.cell["label"], str(line.cell["steps"] or "-"), evaluations(line), *figures, *tail, str(n), str(line.failed)])
+        lines.append(
+            [line.cell["label"], str(line.cell["steps"] or "-"), evaluations(line), *figures, *tail, str(n), rows(line), str(line.failed)]
+        )
     return head, lines
 
 
@@ -98,10 +103,7 @@ def by_mask(results: Results, region: Region, metric: str) -> tuple[list[str], l
     """(head, lines) of one metric by kind of mask."""
     area = {mask: mean(row.area for row in results.rows if row.mask == mask) for mask in results.masks}
     head = ["way", *(f"{mask} ({area[mask]:.0%} hole)" for mask in results.masks)]
-    lines = [
-        [cell["label"], *(shown(figure(per_picture(results.of(cell["label"], m), region, metric).values())) for m in results.masks)]
-        for cell in results.cells
-    ]
+    lines = [[cell["label"], *(shown(of(results.of(cell["label"], m), region, metric)) for m in results.masks)] for cell in results.cells]
     return head, lines
 
 
@@ -116,6 +118,11 @@ def set_tables(results: Results) -> dict[str, tuple[list[str], list[list[str]]]]
     }
 
 
+def rows(line: Line) -> str:
+    """How many rows there are, and of how many when some are not made."""
+    return f"{line.made}" if line.complete else f"{line.made} of {line.wanted}"
+
+
 def title(results: Results, metric: str) -> str:
     about = results.metrics[metric]
     unit = f" {about['unit']}" if about["unit"] else ""
@@ -128,9 +135,10 @@ def evaluations(line: Line) -> str:
 
 
 def shown(figure: Figure) -> str:
+    exact = f" and {figure.exact} exact" if figure.exact else ""
     if math.isnan(figure.mean):
-        return "-"
-    return number(figure.mean) + ("" if math.isnan(figure.low) else f" [{number(figure.low)}, {number(figure.high)}]")
+        return exact.removeprefix(" and ") or "-"
+    return number(figure.mean) + ("" if math.isnan(figure.low) else f" [{number(figure.low)}, {number(figure.high)}]") + exact
 
 
 def number(value: float) -> str:
@@ -147,6 +155,6 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
 
 def cell(text: str) -> str:
     """Text that neither ends a cell of a Markdown table nor is taken for HTML or a link."""
-    for sign in "\\|<>[]`*_" if not text.startswith(tuple("0123456789")) else "":
+    for sign in "\\|<>[]`*_" if not re.fullmatch(r"[\d.,+e \[\]-]+", text) else "":  # a figure with its interval stays legible
         text = text.replace(sign, f"\\{sign}")
     return " ".join(text.split())

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -14,19 +14,9 @@ import torch
 from inpaintkit.core.errors import BadInput
 from inpaintkit.data.reading import read_picture
 from inpaintkit.evaluate import rows
-from inpaintkit.evaluate.metrics import Region, diversity, interval, wins
+from inpaintkit.evaluate.figures import Figure, figure
+from inpaintkit.evaluate.metrics import Region, diversity
 from inpaintkit.evaluate.rows import Row
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A mean over pictures with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-    """Pictures."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +33,15 @@ class Line:
     changed: float
     seam: float
     diversity: float
+    made: int
+    """Rows."""
+    wanted: int
+    """Rows that the suite asks for; fewer are made when a run is stopped."""
     failed: int
+
+    @property
+    def complete(self) -> bool:
+        return self.made >= self.wanted
 
     @property
     def work(self) -> float:
@@ -91,13 +89,15 @@ class Results:
     def line(self, cell: dict[str, Any], region: Region, mask: str | None = None) -> Line:
         """The summary of a cell in a region."""
         mine = self.of(cell["label"], mask)
-        figures = {name: figure(per_picture(mine, region, name).values()) for name in self.metrics}
+        figures = {name: of(mine, region, name) for name in self.metrics}
+        wanted = int(cell["rows"]) // (1 if mask is None else len(self.masks))
         failed = sum(row.error is not None and row.cell == cell["label"] and mask in (None, row.mask) for row in self.rows)
         times = [row.seconds for row in mine]
         return Line(
             cell, figures, mean(row.nfe for row in mine), mean(row.nfe_backward for row in mine),
             median(times) if times else math.nan, max((row.memory for row in mine if row.memory is not None), default=math.nan),
-            max((row.changed for row in mine), default=math.nan), mean(row.seam for row in mine), self.spread(mine), failed,
+            max((row.changed for row in mine), default=math.nan), mean(row.seam for row in mine), self.spread(mine),
+            len(mine), wanted, failed,
         )  # fmt: skip
 
     def spread(self, mine: Sequence[Row]) -> float:
@@ -122,16 +122,18 @@ class Results:
         """A picture of the folder, (H, W, C) uint8."""
         return read_picture(self.folder / file).pixels
 
-    def share_won(self, one: str, other: str, region: Region = "hole") -> float:
-        """Share of (mask, picture) pairs on which one cell beats another in the first metric; NaN without pairs."""
-        values = []
-        for name in (one, other):
-            groups: dict[tuple[str, str], list[float]] = {}
-            for row in self.of(name):
-                groups.setdefault((row.mask, row.picture), []).append(row.value(region, self.first))
-            values.append({key: fmean(group) for key, group in groups.items()})
-        both = [key for key in values[0] if key in values[1] and not math.isnan(values[0][key] + values[1][key])]
-        return wins([values[0][k] for k in both], [values[1][k] for k in both], self.metrics[self.first]["higher"]) if both else math.nan
+    def won(self, one: str, other: str, region: Region = "hole") -> Figure:
+        """Share of (mask, picture) pairs on which one cell beats another in the first metric, ties half; seeds are averaged first."""
+        first, second = (self._pairs(name, region) for name in (one, other))
+        higher = self.metrics[self.first]["higher"]
+        both = [key for key in first if key in second and not math.isnan(first[key] + second[key])]
+        return figure((key[1], 0.5 if first[key] == second[key] else float((first[key] > second[key]) == higher)) for key in both)
+
+    def _pairs(self, cell: str, region: Region) -> dict[tuple[str, str], float]:
+        groups: dict[tuple[str, str], list[float]] = {}
+        for row in self.of(cell):
+            groups.setdefault((row.mask, row.picture), []).append(row.value(region, self.first))
+        return {key: fmean(group) for key, group in groups.items()}
 
 
 def load(folder: Path) -> Results:
@@ -144,28 +146,15 @@ def load(folder: Path) -> Results:
     if missing is not None:
         raise BadInput(f"{folder}: a row's cell {missing!r} is not in suite.json; these files do not belong together")
     for row in found.good:
-        if not (found.folder / row.file).is_file():
-            raise BadInput(f"{found.folder / row.file}: is missing; run the suite with --resume to make it again")
+        needed = *row.files, f"truth/{row.picture}.png", f"masks/{row.mask}/{row.picture}.png"
+        if gone := next((name for name in needed if not (found.folder / name).is_file()), None):
+            raise BadInput(f"{found.folder / gone}: is missing; run the suite with --resume to make it again")
     return found
 
 
-def per_picture(mine: Iterable[Row], region: str, metric: str) -> dict[str, float]:
-    """Picture -> mean over masks and seeds of what is finite: seeds and masks of one picture are no independent draws."""
-    groups: dict[str, list[float]] = {}
-    for row in mine:
-        if math.isfinite(value := row.value(region, metric)):
-            groups.setdefault(row.picture, []).append(value)
-    return {picture: fmean(values) for picture, values in groups.items()}
-
-
-def figure(values: Iterable[float]) -> Figure:
-    """The mean of values with its interval."""
-    return _figure(tuple(values))
-
-
-@cache
-def _figure(values: tuple[float, ...]) -> Figure:
-    return Figure(mean(values), *interval(values), len(values))
+def of(mine: Iterable[Row], region: Region, metric: str) -> Figure:
+    """The figure of a metric over rows."""
+    return figure((row.picture, row.value(region, metric)) for row in mine)
 
 
 def mean(values: Iterable[float]) -> float:

@@ -59,6 +59,11 @@ class Row:
     def key(self) -> Key:
         return self.cell, self.mask, self.picture, self.seed
 
+    @property
+    def files(self) -> list[str]:
+        """Pictures of its own."""
+        return [file for file in (self.file, self.strip) if file]
+
     def value(self, region: str, metric: str) -> float:
         return self.metrics.get(region, {}).get(metric, math.nan)
 

@@ -5,9 +5,10 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from inpaintkit.data.images import encode_png, from_array
 from inpaintkit.evaluate import rows
 from inpaintkit.evaluate.grid import Grid, Job
 from inpaintkit.evaluate.inputs import fingerprint
-from inpaintkit.evaluate.metrics import REGIONS, changed, seam, within
+from inpaintkit.evaluate.metrics import METRICS, changed, measured, seam
 from inpaintkit.evaluate.rows import Row
 from inpaintkit.evaluate.strips import Strip
 from inpaintkit.evaluate.suites import Cell
@@ -31,9 +32,11 @@ from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.pipeline.fillers import named
 
 VERSIONS = ("inpaintkit", "torch", "numpy", "pillow", "diffusers", "scipy", "scikit-image")
-LENIENT = ("machine", "cells", "missing")
+OPTIONAL = ("opencv-python-headless", "opencv-python", "onnxruntime", "torchmetrics")
+"""Packages that some ways and metrics need."""
+LENIENT = ("machines", "cells", "missing")
 """What of suite.json may differ when a run is resumed; the cells follow from the suite and from which models are there."""
-GROWING = ("models", "others", "device", "dtype")
+GROWING = ("models", "others", "extras", "device", "dtype")
 """What may have more when a run is resumed, for a model that was missing may be there now, but nothing else."""
 
 
@@ -66,6 +69,7 @@ def describe(grid: Grid) -> dict[str, Any]:
     return {
         "suite": dumped(grid.suite),
         "versions": versions(),
+        "extras": extras(),
         "models": {name: pipe.model.sha256 for name, pipe in grid.models.items()},
         "others": {name: getattr(other, "model", other).sha256 for name, other in grid.others.items()},
         "missing": grid.missing,
@@ -75,8 +79,11 @@ def describe(grid: Grid) -> dict[str, Any]:
         "dtype": sorted({str(pipe.dtype).removeprefix("torch.") for pipe in pipes}),
         "threads": torch.get_num_threads(),
         "cells": grid.about(),
-        "metrics": {name: {"higher": metric.higher, "unit": metric.unit} for name, metric in grid.metrics.items()},
-        "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d")},
+        "metrics": grid.metrics,
+        "files": grid.files(),
+        "machines": [
+            {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d")}
+        ],
     }
 
 
@@ -86,9 +93,18 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in VERSIONS}
 
 
+def extras() -> dict[str, str]:
+    """Of `OPTIONAL` those that are installed."""
+    found = {}
+    for name in OPTIONAL:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def remaining(grid: Grid, out: Path) -> tuple[list[Job], list[Row]]:
     """The rows that are to be made, and those that are there complete. Raises `BadInput`."""
-    there = {row.key: row for row in rows.read(out) if row.error is None and (out / row.file).is_file()}
+    there = {row.key: row for row in rows.read(out) if row.error is None and all((out / file).is_file() for file in row.files)}
     todo, kept = [], []
     for job in grid.jobs():
         row = there.get((job.cell.label, job.mask, job.picture, job.seed))
@@ -133,16 +149,13 @@ def began(grid: Grid, out: Path, resume: bool) -> None:
         other = rows.difference(one, two) or _lost(there, now)
         if other:
             raise BadInput(f"{out}: holds results of another suite or version ({other}); name another folder")
-        write_bytes(out / rows.SUITE, rows.dumps(now))  # models that were missing may be there now
-        return
-    try:
-        for name, picture in grid.pictures.items():
-            _write(out / "truth" / f"{name}.png", encode_png(picture))
-        for (mask, name), hole in grid.holes.items():
-            _write(out / "masks" / mask / f"{name}.png", encode_png(hole.astype(np.uint8) * 255))
-    except OSError as error:
-        raise NotWritable(f"{out}: {error.strerror}; choose a folder that can be written") from None
-    write_bytes(out / rows.SUITE, rows.dumps(now))
+        now["machines"] = there["machines"] + [one for one in now["machines"] if one not in there["machines"]]
+    write_bytes(out / rows.SUITE, rows.dumps(now))  # first, so that a run that is stopped right here can be resumed
+    arrays = {f"truth/{name}.png": picture for name, picture in grid.pictures.items()}
+    arrays |= {f"masks/{mask}/{name}.png": hole.astype(np.uint8) * 255 for (mask, name), hole in grid.holes.items()}
+    for file, array in arrays.items():
+        if not (out / file).is_file():
+            _write(out / file, encode_png(array))
 
 
 def _lost(there: dict[str, Any], now: dict[str, Any]) -> str | None:
@@ -206,13 +219,19 @@ def _classical(cell: Cell, truth: np.ndarray, hole: np.ndarray) -> Made:
 def measure(grid: Grid, pixels: np.ndarray, truth: np.ndarray, hole: np.ndarray) -> dict[str, Any]:
     """The metrics of a result (H, W, 3) uint8."""
     one, other = (from_array(array).tensor()[0] for array in (pixels, truth))
-    wheres = {region: within(hole, region) for region in REGIONS}
-    found = {r: {name: m.of(one, other, where) for name, m in grid.metrics.items()} for r, where in wheres.items() if where.any()}
-    return {"metrics": found, "seam": float(seam(one, other, hole)), "changed": changed(pixels, truth, hole)}
+    names = [name for name in grid.suite.metrics if name in METRICS]
+    return {
+        "metrics": measured(one, other, hole, names, grid.networks),
+        "seam": float(seam(one, other, hole)),
+        "changed": changed(pixels, truth, hole),
+    }
 
 
 def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotWritable(f"{path.parent}: {error.strerror}; choose a folder that can be written") from None
     write_bytes(path, data)
 
 

@@ -175,6 +175,8 @@ def check(suite: Suite) -> None:
         raise UsageError("masks = nothing: name kinds or folders")
     if not cells(suite):
         raise UsageError("models = nothing: name models or fillers")
+    if len(set(suite.seeds)) < len(suite.seeds):
+        raise UsageError("seeds = one of them twice: name each once")
     _check_distinct("cells", [cell.label for cell in cells(suite)])
     _check_distinct("masks", [*kinds(suite.masks.kinds), *(Path(f).name for f in suite.masks.folders)])
 

@@ -41,6 +41,8 @@ def questions(results: Results, cells: tuple[str, ...], shuffle: int, trials: in
         if name not in labels:
             raise UsageError(f"{name}: no such way in {results.folder}; there are {', '.join(labels)}")
     chosen = [label for label in labels if not cells or label in cells]
+    if len(chosen) < 2:
+        raise UsageError(f"{', '.join(chosen)}: is one way, and two are compared; name another one, there are {', '.join(labels)}")
     rng = np.random.default_rng(shuffle)
     pairs = [pair for one, other in combinations(chosen, 2) for pair in _matched(results, one, other)]
     if not pairs:

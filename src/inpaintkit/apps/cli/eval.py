@@ -19,9 +19,10 @@ from inpaintkit.core.errors import BadInput
 from inpaintkit.data.images import LIMITS, Limits
 
 if TYPE_CHECKING:
-    from inpaintkit.evaluate.eval import Judges, Score, Summary
+    from inpaintkit.evaluate.eval import Judges, Score
+    from inpaintkit.evaluate.figures import Figure
 
-    Tables = dict[str, dict[str, dict[str, Summary]]]
+    Tables = dict[str, dict[str, dict[str, Figure]]]
     Sets = dict[str, dict[str, tuple[float, float, float]]]
 
 
@@ -79,8 +80,12 @@ def run(argv: Sequence[str]) -> None:
         notes.append(
             f"the Frechet distance of {fewest} pictures is biased upwards: compare it at equal numbers, or take the kernel distance"
         )
-    groups = {"all": scores, **{k: v for k, v in kinds.items() if k}, **{f"area {k}": v for k, v in evaluation.areas(scores).items()}}
-    tables = {name: evaluation.summaries(part) for name, part in groups.items()}
+    groups = {
+        "all": scores,
+        **{f"mask {k}": v for k, v in kinds.items() if k},
+        **{f"area {k}": v for k, v in evaluation.areas(scores).items()},
+    }
+    tables = {name: evaluation.figures(part) for name, part in groups.items()}
     changed = max(score.changed for score in scores)
     small = [name for name, value in tables["all"]["whole"].items() if not value.n + value.exact]
     notes += [f"{', '.join(small)}: not measured, the pictures are too small for it"] * bool(small)
@@ -89,7 +94,8 @@ def run(argv: Sequence[str]) -> None:
     if args.json:
         print(json.dumps(_record(args, by, scores, tables, sets, changed, notes)))
         return
-    print("\n".join(_lines(tables, sets, changed)))
+    counts = {name: len({score.name for score in part}) for name, part in groups.items()}
+    print("\n".join(_lines(tables, counts, sets, changed)))
 
 
 def _record(
@@ -126,7 +132,7 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _lines(tables: Tables, sets: Sets, changed: float) -> Iterator[str]:
+def _lines(tables: Tables, counts: dict[str, int], sets: Sets, changed: float) -> Iterator[str]:
     """Markdown: every metric in every region, distances of the sets, and the hole by kind and area."""
     everything = tables["all"]
     yield "| metric | whole picture | hole | border |\n|---|---|---|---|"
@@ -137,18 +143,16 @@ def _lines(tables: Tables, sets: Sets, changed: float) -> Iterator[str]:
         for name, (value, low, high) in part.items():
             yield f"{name}{f', {kind}' if kind else ''}: {value:.4g}" + ("" if math.isnan(low) else f" [{low:.4g}, {high:.4g}]")
     metrics = [name for name in everything["hole"] if name != "ms_ssim"]
-    yield "\n| in the hole | n | " + " | ".join(map(_titled, metrics)) + " |\n|---" + "|---" * (len(metrics) + 1) + "|"
+    yield "\n| in the hole | pictures | " + " | ".join(map(_titled, metrics)) + " |\n|---" + "|---" * (len(metrics) + 1) + "|"
     for group, table in tables.items():
-        first = table["hole"][metrics[0]] if metrics else None
-        count = "" if first is None else first.n + first.exact
-        yield f"| {group} | {count} | " + " | ".join(_shown(table["hole"][name]) for name in metrics) + " |"
+        yield f"| {group} | {counts[group]} | " + " | ".join(_shown(table["hole"][name]) for name in metrics) + " |"
 
 
 def _titled(name: str) -> str:
     return name + {"psnr": ", dB", "mae": ", of 255", "seam": ", of the truth's"}.get(name, "")
 
 
-def _shown(value: Summary) -> str:
+def _shown(value: Figure) -> str:
     exact = f" and {value.exact} exact" if value.exact else ""
     if not value.n:
         return exact.removeprefix(" and ")

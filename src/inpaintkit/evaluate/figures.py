@@ -1,0 +1,38 @@
+"""A figure of a table: a mean over pictures, with its interval."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from statistics import fmean
+
+from inpaintkit.evaluate.metrics import interval
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean over pictures with its 95 % bootstrap interval."""
+
+    mean: float
+    """Of the finite values, those of one picture averaged first."""
+    low: float
+    high: float
+    n: int
+    """Pictures in the mean."""
+    exact: int = 0
+    """Results without any error, whose PSNR is infinite and not in the mean."""
+
+
+def figure(values: Iterable[tuple[str, float]]) -> Figure:
+    """The figure of (picture, value) pairs. Masks and seeds of one picture are no independent draws, so pictures are drawn, not pairs."""
+    return _figure(tuple(values))
+
+
+@cache
+def _figure(values: tuple[tuple[str, float], ...]) -> Figure:
+    groups: dict[str, list[float]] = {}
+    for picture, value in values:
+        if math.isfinite(value):
+            groups.setdefault(picture, []).append(value)
+    means = [fmean(group) for group in groups.values()]
+    return Figure(fmean(means) if means else math.nan, *interval(means), len(means), sum(math.isinf(value) for _, value in values))
