@@ -1,7 +1,7 @@
 """What each part of a network is worth: its held-out figures with that part switched off.
 
     python recipes/ablate.py recipes/grf-32.toml runs/grf-32/model
-    python recipes/ablate.py recipes/photo-64.toml photo-64 --set data.root=DATA
+    python recipes/ablate.py recipes/photo-64.toml photo-64 --split test --set data.root=DATA
     python recipes/ablate.py recipes/gan-64.toml runs/gan-64/model --set data.root=DATA
 
 Switched off are: of a control network the features of its encoder at each resolution, and the cross-attention; of a network that
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -43,6 +43,8 @@ class Args:
     """In a batch; the same noise, levels and masks for every row."""
     kind: int = 0
     """Which of the recipe's kinds of batch."""
+    split: Literal["validation", "test"] = "validation"
+    """Of pictures that neither the model nor one it started from was trained on; of photo-64's recipe that is test."""
 
 
 Without = dict[str, list[str]]
@@ -90,9 +92,9 @@ def main(args: Args) -> None:
     network = catalog.load(args.model).network
     source = recipe.data.open()
     task: Any = recipe.task.fitted(source.about())
-    if not source.count("validation") or len(task.averaged) != 1:
+    if not source.count(args.split) or len(task.averaged) != 1:
         raise BadInput(f"{args.recipe}: holds no data out, or trains several networks")
-    draws = Draws(recipe, source, "validation")
+    draws = Draws(recipe, source, args.split)
     drawn = [[draws.item(1, i * args.items + j, args.kind) for j in range(args.items)] for i in range(args.batches)]
     batches = [stacked(items) for items in drawn]
     networks: dict[str, nn.Module] = {task.averaged[0]: network}
@@ -103,7 +105,7 @@ def main(args: Args) -> None:
         return list(found[0]), np.array([[float(value) for value in row.values()] for row in found])
 
     names, whole = figures([])
-    print(f"{args.model} on {args.batches * args.items} held-out items")
+    print(f"{args.model} on {args.batches * args.items} items of {source.count(args.split)} {args.split} examples")
     print(f"{'without':<16}" + "".join(f" {name:>9} {'change':>20}" for name in names))
     for row, without in ({"(nothing)": []} | parts(network)).items():
         found = figures(without)[1]

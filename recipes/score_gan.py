@@ -3,7 +3,7 @@
     python recipes/score_gan.py recipes/gan-64.toml runs/gan-1/model runs/gan-2/model runs/gan-4/model runs/gan-8/model photo-64 \\
         --set data.root=DATA --pictures 128 --samples 4
 
-All in the hole, over the recipe's validation pictures and masks, with 95 % intervals over pictures: PSNR of one sample and of
+All in the hole, over the recipe's held-out pictures and masks, with 95 % intervals over pictures: PSNR of one sample and of
 the mean of all (dB); spread, the root mean square difference of two samples in 8-bit steps; the same when only the latent
 differs (same noise), and the PSNR of one sample when the latent is 0.
 """
@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -30,11 +30,13 @@ from inpaintkit.train.recipes import read
 @dataclass(frozen=True)
 class Score:
     recipe: tyro.conf.Positional[Path]
-    """Whose validation pictures and masks."""
+    """Whose held-out pictures and masks."""
     models: tyro.conf.Positional[tuple[str, ...]]
     set: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KEY=VALUE")] = field(default=())
     pictures: int = 64
     samples: int = 4
+    split: Literal["validation", "test"] = "test"
+    """Of pictures that no model compared was trained on: in photo-64's recipe, and those that start from it, test."""
     dtype: str = "auto"
 
 
@@ -91,10 +93,12 @@ def score(pipe: Inpainter, examples: list[tuple[Tensor, Tensor]], samples: int) 
 def main(args: Score) -> None:
     recipe = read(args.recipe, args.set)
     source = recipe.data.open()
-    drawn = [source.draw(np.random.default_rng([0, STREAMS["validation"], i, 0]), 0, "validation") for i in range(args.pictures)]
+    drawn = [source.draw(np.random.default_rng([0, STREAMS[args.split], i, 0]), 0, args.split) for i in range(args.pictures)]
     examples = [(torch.from_numpy(d["x0"])[None], torch.from_numpy(d["known"])[None]) for d in drawn]
     names = ("psnr", "psnr of mean", "spread", "spread by z", "psnr, z = 0", "seconds")
-    print(f"{args.pictures} pictures, {args.samples} samples each, {torch.get_num_threads()} threads")
+    print(
+        f"{args.pictures} of {source.count(args.split)} {args.split} pictures, {args.samples} samples each, {torch.get_num_threads()} threads"
+    )
     print("| model | steps | " + " | ".join(names) + " |\n|" + "---|" * (len(names) + 2))
     for name in args.models:
         pipe = Inpainter.from_pretrained(name, dtype=args.dtype)

@@ -60,11 +60,20 @@ def test_a_folder_and_a_tar_of_it_hold_the_same_pictures(tmp_path):
 def test_sources_and_name_prefixes_are_weighted_per_picture(tmp_path):
     first, second = as_folder(tmp_path / "a", 2), as_folder(tmp_path / "b", 1)
     found = load([(first, 1.0), (second, 3.0)], {"deep": 0.5})
-    weights = dict(zip(found.names, found.weights, strict=True))
     assert found.names == ["deep/p001.png", "p000.png", "p000.png"]
     assert found.weights.sum() == pytest.approx(1)
     assert found.weights / found.weights[1] == pytest.approx([0.5, 1, 3])
-    assert weights
+    assert found.unmet == ()
+    assert load([(first,)], {"deep": 0.5, "none": 2.0}).unmet == ("none",)
+
+
+def test_folders_that_are_linked_are_read_once_and_a_circle_ends(tmp_path):
+    as_folder(tmp_path / "elsewhere", 2)
+    (tmp_path / "data").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "data" / name).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "data")
+    assert load([(tmp_path / "data",)], {}).names == ["one/deep/p001.png", "one/p000.png"]
 
 
 def test_pictures_are_drawn_as_often_as_their_weights_say():

@@ -93,18 +93,23 @@ def test_the_loss_is_zero_for_the_truth_and_its_weight_is_that_of_the_equation(p
 def test_known_values_weigh_less_only_where_they_are_told():
     task = replace(TASK, known_weight=0.0)
     b = batch(task, 2)
-    wrong = {"network": Oracle(lambda x_t, time: task._target(b) + b["known"])}  # wrong by 1 on known values only
+    wrong = {
+        "network": Oracle(lambda x_t, time: task.levels.target("v", b["x0"], b["noise"], b["t"]) + b["known"])
+    }  # wrong by 1 on known values only
     assert task.loss("network", wrong, b | {"given": torch.ones(2)})[0] < 1e-9
     assert task.loss("network", wrong, b | {"given": torch.zeros(2)})[0].item() == pytest.approx(float(b["known"].mean()), rel=1e-4)
 
 
 def test_the_validation_error_is_that_of_the_mean_of_what_fits():
-    b = batch(TASK, 4)
+    free, b = replace(TASK, network=replace(TINY, clamp=False)), batch(TASK, 4)
     levels = TASK.levels
     flat = {"network": Oracle(lambda x_t, time: levels.a(TASK.T) * b["noise"] - levels.sigma(TASK.T) * (b["x0"] + 0.5))}
-    figures = TASK.validate(flat, b)
+    figures = free.validate(flat, b)
     assert list(figures) == ["loss", "rmse"]
     assert float(figures["rmse"]) == pytest.approx(0.5, rel=1e-3)
+    bounded = ((b["x0"] + 0.5).clamp(-1, 1) - b["x0"]).square() * (1 - b["known"])
+    wanted = (bounded.sum() / ((1 - b["known"]).sum() * 3)).sqrt()
+    assert float(TASK.validate(flat, b)["rmse"]) == pytest.approx(float(wanted), rel=1e-3)
 
 
 def test_the_task_takes_channels_scale_and_units_from_arrays_and_nothing_from_pictures(fields):
@@ -259,6 +264,7 @@ def test_sides_that_do_not_fit_the_network_are_refused_before_training(fields, t
             {"network": replace(TINY, default_method={"name": "plain", "etaa": 1})},
             "task.network.default_method: Plain has no option 'etaa'",
         ),
+        ({"network": replace(TINY, patch=3)}, "task.network.largest = 32 must be a multiple of 6, the network's step; give another one"),
         ({"T": 10}, "task.network.default_method: steps = 20: the schedule has only 10 levels"),
     ],
 )
@@ -267,6 +273,18 @@ def test_a_task_that_cannot_be_is_refused_when_it_is_built(change, says):
         replace(TASK, **change).build(0)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_fields_larger_than_the_network_may_take_are_refused_before_training(fields, tmp_path):
+    """What is trained can be run: `science fill` refuses fields above `largest`."""
+    small = Control(network=replace(TINY, largest=8))
+    with pytest.raises(UsageError, match=r"task.network.largest = 8 is below size = 16, that of the fields"):
+        Trainer(Recipe(name="t", task=small, data=fields, steps=1), tmp_path, "cpu")
+
+
+def test_there_is_no_error_of_x0_from_pure_noise_where_eps_is_predicted():
+    task = replace(TASK, network=replace(TINY, prediction="eps"))
+    assert list(task.validate({"network": task.build(0)["network"]}, batch(task, 2))) == ["loss"]
 
 
 def test_pictures_for_the_log_take_no_more_moves_than_there_are_levels():

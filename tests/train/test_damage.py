@@ -186,6 +186,8 @@ def test_pieces_of_a_batch_are_refused_because_batch_norm_sees_them_apart():
     TASK.check(networks, [(8, 32, 32)], 1)
     with pytest.raises(UsageError, match="accumulate"):
         TASK.check(networks, [(8, 32, 32)], 2)
+    with pytest.raises(UsageError, match="use one process"):
+        TASK.check(networks, [(8, 32, 32)], 1, 2)
 
 
 @pytest.fixture

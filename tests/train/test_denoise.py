@@ -194,6 +194,7 @@ def test_channels_follow_from_the_network_and_a_contradiction_is_refused():
         ({"lora": LoRA()}, "task.lora: adapts a model; name it with task.start"),
         ({"unet": tiny.UNET | {"layers": 2}}, "task.unet: UNet2DModel has no setting 'layers'"),
         ({"network": replace(TOLD, latent=8)}, "task.network.latent: only a generator"),
+        ({"unet": tiny.UNET | {"num_class_embeds": 5}}, "task.unet: makes a network that wants a class for each picture"),
         ({"start": "no-such-model"}, "no-such-model: no such model"),
     ],
 )
@@ -370,14 +371,6 @@ def test_the_error_of_x0_compares_runs_of_any_prediction_and_schedule(kind, sche
 
     hole = (1 - b["known"]).expand_as(b["x0"]) > 0
     assert made.validate({"network": Grey()}, b)["x0_error"].item() == pytest.approx(b["x0"][hole].square().mean().item(), rel=1e-4)
-
-
-@pytest.mark.parametrize("path", MINE, ids=lambda path: path.stem)
-def test_every_shipped_recipe_of_this_task_builds(path):
-    network = read(path).task.build(0)["network"]
-    count = sum(parameter.numel() for parameter in network.parameters())
-    assert 2e6 < count < 2e7
-    assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
 
 
 def test_the_adapter_recipe_trains_at_most_a_twentieth_of_what_full_fine_tuning_does():

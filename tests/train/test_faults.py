@@ -85,6 +85,21 @@ def test_a_damaged_newest_state_falls_back_to_the_older_one_with_a_warning(recip
     assert same(everything(again), everything(reference))
 
 
+def test_a_damaged_state_takes_no_good_ones_place(recipe, tmp_path):
+    """Of two that are kept, one that was passed over does not count: it goes at the next save."""
+    out = tmp_path / "out"
+    two_states(recipe, out)
+    flip(out / "step-0000002" / states.STATE)
+    shutil.move(out / "step-0000002", out / "step-0000001b")
+    shutil.move(out / "step-0000001", out / "step-0000000")
+    shutil.move(out / "step-0000001b", out / "step-0000001")  # the damaged one lies below the next save
+    trainer = Trainer(replace(recipe, keep=2), out)
+    assert len(trainer.resume()) == 1
+    trainer.step = 2
+    trainer.save()
+    assert [step for step, _ in states.numbered(out)] == [0, 2]
+
+
 def test_when_every_state_is_damaged_the_run_is_refused_and_nothing_is_removed(recipe, tmp_path):
     """To start anew there would remove, at the first save, what might still be mended."""
     places = two_states(recipe, tmp_path)

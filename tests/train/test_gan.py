@@ -140,6 +140,21 @@ def test_pieces_that_would_part_a_group_are_refused(judge, items, accumulate, wa
         t.check(networks, [(items, 16, 16)], accumulate)
 
 
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({"unet": tiny.UNET | {"in_channels": 5}}, "task.unet.in_channels = 5: task.network makes it 9; leave it out"),
+        ({"unet": tiny.UNET | {"out_channels": 7}}, "task.unet.out_channels = 7: task.network makes it 3; leave it out"),
+        ({"network": replace(task().network, default_method={"name": "plain"})}, "task.network.default_method: a generator is run by its"),
+        ({"network": replace(task().network, latent=0), "unet": tiny.UNET | {"num_class_embeds": 5}}, "wants a class for each picture"),
+    ],
+)
+def test_what_would_be_overridden_or_could_not_be_run_is_refused(other, says):
+    with pytest.raises(UsageError) as error:
+        task(**other).build(0)
+    assert says in str(error.value)
+
+
 def test_sides_that_do_not_fit_either_network_are_refused():
     networks = task(judge=replace(SMALL, widths=(8,) * 7)).build(0)
     assert task().multiple(networks) == 32  # five blocks halve; the generator needs multiples of 2

@@ -282,6 +282,13 @@ def test_a_kind_of_batch_that_held_out_pictures_are_too_small_for_is_not_validat
     assert {name.rpartition("_")[2] for name in trainer.validate(trainer.averaged())} == {"16"}
 
 
+def test_figures_of_two_kinds_of_batch_of_one_size_stand_apart(tmp_path):
+    kinds = (Batch(size=16, items=2), Batch(size=16, items=2, smallest=20), Batch(size=32, items=2))
+    trainer = Trainer(on(pictures(tmp_path), data=replace(RECIPE.data, batches=kinds)), tmp_path / "out")
+    figures = trainer.validate(trainer.averaged())
+    assert [name for name in figures if name.startswith("loss_")] == ["loss_kind_0", "loss_kind_1", "loss_32"]
+
+
 @pytest.mark.parametrize(("accumulate", "says"), [(4, "items = 2: must be a multiple of processes (1) times accumulate (4)")])
 def test_batches_that_cannot_be_parted_evenly_are_refused(recipe, tmp_path, accumulate, says):
     with pytest.raises(UsageError) as error:

@@ -6,12 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.settings import checked, dumped
+from inpaintkit.evaluate import extractors
+from inpaintkit.models.unet import Condition
+from inpaintkit.train.fields import ArrayData
 from inpaintkit.train.recipes import PASSING, Recipe, as_of_today, lasting, read
 from inpaintkit.train.sources import Batch, Folder, PictureSource
+from inpaintkit.train.tasks.gan import Gan
 from train.runs import on, pictures
 
 SHIPPED = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
@@ -38,6 +44,25 @@ def test_every_shipped_recipe_is_read_and_survives_a_round_trip(path):
     assert recipe.name == path.stem
     assert checked(Recipe, dumped(recipe)) == recipe
     assert as_of_today(lasting(recipe)) == lasting(recipe)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_recipe_builds_its_networks(path, tmp_path):
+    task = read(path).task
+    if isinstance(task, Gan) and task.perceptual_weight:
+        save_file(dict(extractors.EXTRACTORS["squeezenet1_1"]().maps.state_dict()), tmp_path / "features.safetensors")
+        task = replace(task, features=tmp_path / "features.safetensors")
+    about = {"channels": 1, "cond_channels": 2, "size": 32, "masked": True, "redrawn": False, "units": "K"}
+    about |= {"mean": [0.0], "std": [1.0], "cond_mean": [0.0, 0.0], "cond_std": [1.0, 1.0]}
+    networks = task.fitted(about if isinstance(read(path).data, ArrayData) else {}).build(0)
+    assert set(task.roles) <= networks.keys()
+    assert all(torch.isfinite(parameter).all() for network in networks.values() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("order", [[], ["mask", "colors"], ["x_t", "x_t"]])
+def test_a_network_sees_the_noisy_picture_and_every_input_once(order):
+    with pytest.raises(UsageError, match="names x_t, and each of its parts once"):
+        checked(Condition, {"order": order})
 
 
 def test_settings_are_put_over_those_of_the_file():

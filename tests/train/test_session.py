@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from inpaintkit import Inpainter
-from inpaintkit.core.errors import BadInput, Cancelled, Terminated, UsageError
+from inpaintkit.core.errors import BadInput, Cancelled, OverLimit, Terminated, UsageError
 from inpaintkit.train import session
 from inpaintkit.train import state as states
 from inpaintkit.train.loop import Report, Trainer
@@ -180,6 +180,23 @@ def test_validation_has_one_row_for_a_step_however_often_a_finished_run_is_begun
     for _ in range(2):
         run(replace(recipe, steps=1), tmp_path)
     assert len((tmp_path / "validation.csv").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("of CUDA"), RuntimeError("can't allocate memory: 9 bytes")])
+def test_running_out_of_memory_says_what_takes_less_and_what_is_kept(recipe, tmp_path, monkeypatch, error):
+    def full(self, role, networks, batch):
+        raise error
+
+    run(replace(recipe, steps=1), tmp_path)
+    monkeypatch.setattr(type(recipe.task), "loss", full)
+    with pytest.raises(OverLimit, match=r"out of memory after step 1; raise accumulate, or lower .*\(the state of step 1 is kept\)"):
+        run(replace(recipe, steps=2), tmp_path)
+
+
+def test_a_prefix_that_no_picture_has_is_told(recipe, tmp_path):
+    data = replace(recipe.data, prefix_weights={"0": 0.5, "clothingg": 0.3})
+    told = run(replace(recipe, data=data, steps=1), tmp_path).told
+    assert [text for text in told if "prefix_weights" in text] == ["note: data.prefix_weights.clothingg: no picture's name begins so"]
 
 
 def test_pictures_that_cannot_be_read_are_named(recipe, tmp_path):

@@ -35,6 +35,11 @@ class OverLimit(InpaintError):
     exit_code = 5
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's, that of an accelerator in torch, or what torch raises on a CPU."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
 class NotWritable(InpaintError):
     """The output exists already, or its folder cannot be written."""
 

@@ -54,6 +54,8 @@ class Pictures:
     """32 bits of each picture's content hash, taken before `load` reduced it; of `images` where not given."""
     skipped: tuple[Skipped, ...] = ()
     """Files that `load` left out because they could not be read."""
+    unmet: tuple[str, ...] = ()
+    """Prefixes given to `load` that no picture's name begins with."""
     small: int = 0
     """How many more `load` left out because they were too small."""
 
@@ -131,6 +133,7 @@ def load(
     for source in asked:
         if source.limit is not None and source.limit < 1:
             raise UsageError(f"limit = {source.limit}: takes no picture; give at least 1")
+    loading.unmet = dict.fromkeys(prefix_weights)
     for source in asked:
         loading.read(source, prefix_weights)
     return loading.pictures(asked)
@@ -150,6 +153,7 @@ class _Loading:
         self.weights: list[float] = []
         self.digests: list[int] = []
         self.skipped: list[Skipped] = []
+        self.unmet: dict[str | None, None] = {}
         self.small = self.bytes = 0
 
     def read(self, source: Source, prefix_weights: dict[str, float]) -> None:
@@ -157,7 +161,9 @@ class _Loading:
         found: dict[Member, float] = {}
         for path in _paths(source):
             for member in members(path, self.damaged):
-                found[member] = source.weight * next((v for k, v in prefix_weights.items() if member.name.startswith(k)), 1.0)
+                prefix = next((prefix for prefix in prefix_weights if member.name.removeprefix("./").startswith(prefix)), None)
+                self.unmet.pop(prefix, None)
+                found[member] = source.weight * (1.0 if prefix is None else prefix_weights[prefix])
         listed = [member for member, weight in found.items() if weight]
         place = {member: i for i, member in enumerate(listed)}
         queue = listed if source.limit is None else sorted(listed, key=lambda member: (_rank(member.name), place[member]))
@@ -212,7 +218,9 @@ class _Loading:
                 + (f" ({', '.join(more)})" if more else "") + (tars or "; check the path, weights and sizes")
             )  # fmt: skip
         weights = np.array(self.weights) / sum(self.weights)
-        return Pictures(self.images, self.names, weights, np.array(self.digests, np.uint32), tuple(self.skipped), self.small)
+        return Pictures(
+            self.images, self.names, weights, np.array(self.digests, np.uint32), tuple(self.skipped), tuple(self.unmet), self.small
+        )
 
 
 def _paths(source: Source) -> list[Path]:

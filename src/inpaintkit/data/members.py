@@ -75,17 +75,24 @@ def _in_folder(path: Path, damaged: Callable[[str, str, str], None]) -> list[str
         damaged(printable(str(error.filename)), f"cannot be listed ({one_line(error)})", "check its permissions")
 
     found: list[tuple[str, ...]] = []
-    for folder, folders, files in os.walk(path, onerror=unreadable):
+    seen = {os.path.realpath(path)}  # links to folders are followed, once to each
+    for folder, folders, files in os.walk(path, onerror=unreadable, followlinks=True):
         for one, other in TWICE:
             if one in folders and other in folders:
                 where = printable(folder)
                 raise BadInput(
                     f"{where}: holds the same pictures twice ({one} and {other}); name {Path(where, one)} or {Path(where, other)}"
                 )
-        folders[:] = [name for name in folders if not name.startswith(".") and name not in LABELS]
+        inner = {os.path.realpath(os.path.join(folder, name)): name for name in sorted(folders, reverse=True) if _is_wanted(name)}
+        folders[:] = [name for real, name in inner.items() if real not in seen]
+        seen |= inner.keys()
         within = Path(folder).relative_to(path).parts
         found += [(*within, name) for name in files if _suffixed(name) and not name.startswith(".")]
     return ["/".join(parts) for parts in sorted(found)]
+
+
+def _is_wanted(folder: str) -> bool:
+    return not folder.startswith(".") and folder not in LABELS
 
 
 def _suffixed(name: str) -> bool:

@@ -74,6 +74,19 @@ class ControlConfig(Settings):
     default_method: dict[str, Any] = field(default_factory=lambda: {"name": "plain"})
     """Name and fields of the method used when none is asked for."""
 
+    @property
+    def multiple(self) -> int:
+        """Height and width of the network's input are multiples of this."""
+        return self.patch * 2 ** (len(self.widths) - 1)
+
+    def wrong(self) -> str | None:
+        """What would keep a network of this configuration from being run, as the end of a line; None when all is right."""
+        if self.largest % self.multiple:
+            return f"largest = {self.largest} must be a multiple of {self.multiple}, the network's step"
+        if self.units is not None and self.largest < self.size:
+            return f"largest = {self.largest} is below size = {self.size}, that of the fields it is trained on"
+        return None
+
 
 class ControlNetwork(nn.Module):
     """The U-Net, its control encoder and its config."""
@@ -109,7 +122,7 @@ class ControlNetwork(nn.Module):
     @property
     def multiple(self) -> int:
         """Height and width of its input must be multiples of this."""
-        return self.config.patch * 2 ** (len(self.config.widths) - 1)
+        return self.config.multiple
 
     def forward(self, x_t: Tensor, time: Tensor, known: Tensor, cond: Tensor, given: Tensor) -> Tensor:
         """Raw output `(B, C, H, W)`.

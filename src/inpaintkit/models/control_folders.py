@@ -66,7 +66,6 @@ def _config(path: Path) -> ControlConfig:
         for key, count in (("mean", config.channels), ("std", config.channels), ("cond_mean", None), ("cond_std", None)):
             if len(getattr(units, key)) != (count or config.cond_channels):
                 raise BadInput(f"{path}: units.{key} has {len(getattr(units, key))} numbers for {count or config.cond_channels} channels")
-    step = config.patch * 2 ** (len(config.widths) - 1)
-    if config.largest % step:
-        raise BadInput(f"{path}: largest = {config.largest} must be a multiple of {step}, the network's step")
+    if wrong := config.wrong():
+        raise BadInput(f"{path}: {wrong}")
     return config

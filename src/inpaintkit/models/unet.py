@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,13 +19,21 @@ from inpaintkit.models.control import ControlNetwork
 from inpaintkit.models.latent import Mapping
 
 Channel = Literal["x_t", "mask", "colors"]
+METHOD = {"name": "ddnm"}
+"""Default method of a network that names none."""
+
+
+def _once(order: tuple[Channel, ...]) -> tuple[Channel, ...]:
+    if len(set(order)) < len(order) or "x_t" not in order:
+        raise ValueError("names x_t, and each of its parts once")
+    return order
 
 
 @dataclass(frozen=True)
 class Condition(Settings):
     """How a mask-conditioned network is told what is known."""
 
-    order: tuple[Channel, ...] = ("x_t", "mask", "colors")
+    order: Annotated[tuple[Channel, ...], AfterValidator(_once)] = ("x_t", "mask", "colors")
     """Order of the inputs along the channels."""
     mask_channels: Annotated[int, Field(ge=1, le=3)] = 3
     """How often the mask channel is repeated (3 in the nine-channel network)."""
@@ -60,7 +68,7 @@ class NetworkConfig(Settings):
     latent: Annotated[int, Field(ge=0, multiple_of=8)] = 0
     """Random numbers z that a generator is given with each picture; 0: it takes none. A multiple of 8, because in matrix
     products of other widths the last bits depend on a picture's place in the batch."""
-    default_method: dict[str, Any] = field(default_factory=lambda: {"name": "ddnm"})
+    default_method: dict[str, Any] = field(default_factory=METHOD.copy)
     """Name and fields of the method used when none is asked for."""
 
 

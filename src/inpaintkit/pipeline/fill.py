@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from inpaintkit.core.errors import BadInput, OverLimit, UsageError
+from inpaintkit.core.errors import BadInput, OverLimit, UsageError, out_of_memory
 from inpaintkit.core.noise import derived
 from inpaintkit.core.sampler import Method
 from inpaintkit.core.settings import checked, dumped
@@ -142,7 +142,9 @@ class Inpainter:
         planned = self.plan(hole, o, chosen, measured)
         try:
             filled = list(job.run(picture, hole, planned, [seed + k for k in range(variants)]))
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
             said = f"out of memory on {self.device} ({str(error)[:80]})"
             raise OverLimit(f"{picture.name}: {said}; use fewer variants or a smaller hole") from None
         if not all(values.isfinite().all() for _, values in filled):

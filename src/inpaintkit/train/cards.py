@@ -28,7 +28,12 @@ def card(trainer: Trainer, figures: Mapping[str, float], pictures: bool) -> str:
     sections = {
         "Networks": [*parts, f"The weights are moving averages (decay {recipe.ema:g})."],
         "Training": [f"Task `{recipe.task.kind}`; {share}."] + [f"{k}: {v}" for k, v in trainer.machine().items()],
-        "Data": [*_places(values["data"]), f"Examples: {split}; test examples are never looked at.", *trainer.source.notes()],
+        "Data": [
+            *_places(values["data"]),
+            f"Examples: {split}; test examples are never looked at.",
+            *_begun(values),
+            *trainer.source.notes(),
+        ],
         "Terms": [recipe.terms or "Not stated in the recipe. The terms of the training data may bind the weights."],
         "Validation": [f"{name}: {value:.5g}" for name, value in figures.items()] or ["Nothing was held out."],
         "Notes and known failures": [recipe.notes or "None were written down."],
@@ -66,6 +71,12 @@ def _front_matter(name: str, values: Mapping) -> list[str]:
     lines = ["license: other", f"license_name: {json.dumps(values['terms'][:80] or 'see-terms-below')}", "library_name: inpaintkit"]
     base = values["task"].get("start")
     return ["---", *lines, f"tags: {json.dumps(tags)}", *([f"base_model: {json.dumps(base)}"] if base else []), "---"]
+
+
+def _begun(values: Mapping) -> list[str]:
+    """A model to start from may have seen what is held out here."""
+    start = values["task"].get("start")
+    return [f"The weights of `{start}` it started from may have been trained on examples that are held out here."] if start else []
 
 
 def _places(data: Mapping) -> Sequence[str]:

@@ -18,6 +18,7 @@ STREAMS = {
     "kind": 0,
     "train": 1,
     "validation": 2,
+    "test": 3,
 }  # a second number of the seed: a shorter seed is padded with zeros, so it must differ early
 
 

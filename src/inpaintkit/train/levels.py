@@ -1,4 +1,4 @@
-"""What tasks that train a denoiser have in common about its noise levels: those it starts from, and those it is run at."""
+"""What tasks that train a denoiser have in common: the noise levels it starts from and is run at, and what they refuse."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +11,7 @@ from inpaintkit.core.walk import Walk
 from inpaintkit.methods import named
 from inpaintkit.methods.plain import Plain
 from inpaintkit.models import catalog
+from inpaintkit.models.unet import Network, classes
 
 SEEN = 20
 """Moves in which pictures for the log are made."""
@@ -29,8 +30,23 @@ def check_default(method: Mapping[str, Any], schedule: NoiseSchedule) -> None:
         raise UsageError(f"task.network.default_method: {error}") from None
 
 
+def refuse_classes(network: Network, start: str | None = None) -> None:
+    """Raise `UsageError` for a network, or one to start from, that wants a class for each picture: the data give none."""
+    if classes(network):
+        what = "task.unet: makes a network that" if start is None else f"task.start: {start}"
+        raise UsageError(f"{what} wants a class for each picture; {'leave the classes out' if start is None else 'start from another one'}")
+
+
+def refuse_channels(unet: Mapping[str, Any], counted: Mapping[str, int]) -> None:
+    """Raise `UsageError` when a recipe's `task.unet` counts other channels than its network has."""
+    for name, count in counted.items():
+        if unet.get(name, count) != count:
+            raise UsageError(f"task.unet.{name} = {unet[name]}: task.network makes it {count}; leave it out")
+
+
 def check_start(name: str | None, start: catalog.Model, ours: NoiseSchedule) -> None:
-    """Raise `UsageError` unless the model to start from was trained at our noise levels."""
+    """Raise `UsageError` unless the model to start from was trained at our noise levels, and wants no class."""
+    refuse_classes(start.unet, name)
     theirs = start.schedule
     if ours.alpha_bar.shape != theirs.alpha_bar.shape or not torch.allclose(ours.alpha_bar, theirs.alpha_bar, rtol=1e-5, atol=1e-9):
         said = {k: theirs.config.get(k) for k in ("beta_schedule", "num_train_timesteps", "beta_start", "beta_end")}

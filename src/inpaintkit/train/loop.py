@@ -60,7 +60,7 @@ class Trainer:
         self.recipe, self.out = replace(recipe, task=recipe.task.fitted(self.source.about())), Path(out)
         self.task = self.recipe.task
         self.networks = self.task.build(recipe.seed)
-        self.task.check(self.networks, self.source.shapes(self.processes.count), recipe.accumulate)
+        self.task.check(self.networks, self.source.shapes(self.processes.count), recipe.accumulate, self.processes.count)
         layout = torch.channels_last if self.device.type == "cuda" else torch.preserve_format  # on a CPU it made training 10 % slower
         self.read = {name: states.digest(network) for name, network in self.networks.items() if name not in self.task.roles}
         for role, network in self.networks.items():
@@ -71,6 +71,8 @@ class Trainer:
         self.optimizers = {role: self._optimizer(role) for role in self.task.roles}
         self.step = self.items = 0
         self.saved: int | None = None
+        self.damaged: tuple[Path, ...] = ()
+        """States passed over when the run was resumed."""
         self.asks: set[str] = set()
 
     def about(self) -> dict[str, Any]:
@@ -100,7 +102,7 @@ class Trainer:
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise self._not_finite(f"{name} is not finite after step {self.step}")
         about = self.about() | {"items": self.items, "machine": self.machine()}
-        place = states.write(self.out, self.step, tensors, about, self.recipe.keep)
+        place = states.write(self.out, self.step, tensors, about, self.recipe.keep, self.damaged)
         self.saved = self.step
         return place
 
@@ -109,7 +111,9 @@ class Trainer:
 
         Raises `BadInput` for a state of another recipe or other data, with the differences.
         """
-        found, warnings = states.newest(folder := folder or self.out)
+        found, damaged = states.newest(folder := folder or self.out)
+        warnings = [f"{place}: damaged or incomplete ({wrong}); an older state is used" for place, wrong in damaged.items()]
+        self.damaged = tuple(damaged) if folder == self.out else ()
         if found is not None:
             step, tensors, about = found
             states.refuse_other(about | {"recipe": as_of_today(about["recipe"])}, self.about(), folder)
@@ -162,8 +166,9 @@ class Trainer:
     @torch.no_grad()
     def validate(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:
         """Mean figures over fixed held-out items of every kind of batch (the same for every call); empty when none is held out."""
-        figures: dict[str, float] = {}
-        for kind, batch in enumerate(self.recipe.data.batches):
+        figures, kinds = dict[str, float](), self.recipe.data.batches
+        sizes = [batch.size for batch in kinds]
+        for kind, batch in enumerate(kinds):
             if not self.source.count("validation", kind):
                 continue
             totals: dict[str, float] = {}
@@ -173,7 +178,7 @@ class Trainer:
                     values = self.task.validate(networks, self.held_out(items, kind))
                 for name, value in values.items():
                     totals[name] = totals.get(name, 0) + float(value) * len(items) / self.recipe.validation_items
-            suffix = f"_{batch.size or kind}" if len(self.recipe.data.batches) > 1 else ""
+            suffix = (f"_{batch.size}" if batch.size and sizes.count(batch.size) == 1 else f"_kind_{kind}") if len(kinds) > 1 else ""
             figures |= {name + suffix: value for name, value in totals.items()}
         if bad := [name for name, value in figures.items() if not math.isfinite(value)]:
             raise self._not_finite(f"the validation figure {bad[0]} is not finite after step {self.step}")
@@ -250,6 +255,9 @@ class Trainer:
     def _placed(self, batch: Item) -> Item:
         return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
 
+    def kept(self) -> str:
+        """What is left when a run ends here."""
+        return "no state was saved before" if self.saved is None else f"the state of step {self.saved} is kept"
+
     def _not_finite(self, what: str) -> BadInput:
-        kept = "no state was saved before" if self.saved is None else f"the state of step {self.saved} is kept"
-        return BadInput(f"{self.out}: {what}; lower lr or look at the data ({kept})")
+        return BadInput(f"{self.out}: {what}; lower lr or look at the data ({self.kept()})")

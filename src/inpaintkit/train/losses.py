@@ -40,6 +40,16 @@ def weight(prediction: str, weighting: Weighting, schedule: NoiseSchedule, t: Te
             return clipped * schedule.sigma(t) ** 2
 
 
+def squared(
+    prediction: str, weighting: Weighting, schedule: NoiseSchedule, snr_clip: Sequence[float],
+    out: Tensor, x0: Tensor, noise: Tensor, t: Tensor, pixel: Tensor,
+) -> Tensor:  # fmt: skip
+    """Weighted mean squared error of what a network predicted, `out` `(B, C, H, W)`, of x0 under this noise at the levels t `(B,)`
+    (Ho et al. 2020, eq. 14, and its x0 and v forms); pixel `(B, 1, H, W)`: how much each place counts."""
+    error = (out - schedule.target(prediction, x0, noise, t)).square()
+    return (weight(prediction, weighting, schedule, t, snr_clip) * pixel * error).mean()
+
+
 def mean(values: Tensor, weight: Tensor) -> Tensor:
     """Mean over the batch of each picture's weighted sum; values and weight `(B, 1, H, W)`, the weights of a picture of sum 1."""
     return (values * weight).sum((1, 2, 3)).mean()

@@ -18,7 +18,7 @@ from types import FrameType
 import torch
 from filelock import FileLock
 
-from inpaintkit.core.errors import BadInput, Cancelled, InpaintError, NotWritable, Terminated, UsageError
+from inpaintkit.core.errors import BadInput, Cancelled, InpaintError, NotWritable, OverLimit, Terminated, UsageError, out_of_memory
 from inpaintkit.core.files import clean, replacing_folder, room, write_bytes
 from inpaintkit.core.locks import LOCK, taken
 from inpaintkit.data.splits import SPLITS
@@ -46,7 +46,7 @@ def train(
     resume: auto goes on where `out` has a state; never refuses then; else the folder of another run to start from.
     minutes: stop in order after so many. `tell` gets lines to show, `on_step` every step, both on the main process only.
 
-    Raises `UsageError`, `BadInput` or `NotWritable`, one line; `Cancelled` or `Terminated` after a signal, once the state is
+    Raises `UsageError`, `BadInput`, `OverLimit` or `NotWritable`, one line; `Cancelled` or `Terminated` after a signal, once the state is
     saved. On processes that are not the main one every failure is a `SystemExit` with its code.
     """
     processes, out = Processes(device), Path(out)
@@ -106,7 +106,7 @@ class _Session:
         if step >= steps:
             self.tell("nothing is left to train; raise steps to go on")
             self.processes.on_main(self._save)
-        for report in self.trainer.run():
+        for report in self._steps():
             stopping = "stop" in report.asked
             saving = stopping or "save" in report.asked or report.step == steps
             if stopping and self.signal is None and time.monotonic() < self.ends:
@@ -119,6 +119,15 @@ class _Session:
                 break
         if self.journal is not None:
             self.journal.close()
+
+    def _steps(self) -> Iterator[Report]:
+        try:
+            yield from self.trainer.run()
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            how = "raise accumulate, or lower data.batches.0.items or its size"
+            raise OverLimit(f"{self.out}: out of memory after step {self.trainer.step}; {how} ({self.trainer.kept()})") from error
 
     @contextmanager
     def signals(self) -> Iterator[None]:

@@ -142,7 +142,7 @@ class PictureSource:
         self.data = data
         smallest = min(SMALLEST, *(batch.size for batch in data.batches))
         every = load(self._places(), data.prefix_weights, smallest, data.bad, data.short_side)
-        self.skipped, self.small = every.skipped, every.small
+        self.skipped, self.unmet, self.small = every.skipped, every.unmet, every.small
         self.splits = every.split(data.split)
         if not self.splits["train"].images:
             raise BadInput(f"{data.root}: none of its {len(every.images)} pictures is left to train on; add pictures or change data.split")
@@ -165,6 +165,7 @@ class PictureSource:
 
     def notes(self) -> list[str]:
         left_out = [f"left out, {cause}: {file}" for file, cause in self.skipped]
+        left_out += [f"data.prefix_weights.{prefix}: no picture's name begins so" for prefix in self.unmet]
         return left_out + [f"left out, too small: {self.small} pictures"] * bool(self.small)
 
     def about(self) -> dict[str, Any]:

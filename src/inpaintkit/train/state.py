@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from inpaintkit.models.weights import sha256
 STATE, ABOUT, SUMS, FIGURES = "state.safetensors", "about.json", "SHA256SUMS", "figures.json"
 
 
-def write(folder: Path, step: int, tensors: dict[str, Tensor], about: dict[str, Any], keep: int = 2) -> Path:
-    """Write `folder/step-N`, then drop all but the `keep` newest and the best one.
+def write(folder: Path, step: int, tensors: dict[str, Tensor], about: dict[str, Any], keep: int = 2, damaged: Sequence[Path] = ()) -> Path:
+    """Write `folder/step-N`, then drop those that are `damaged`, and all but the `keep` newest and the best one.
 
     A complete state of that step is left as it is: the step number says everything. Raises `NotWritable`.
     """
@@ -42,7 +42,7 @@ def write(folder: Path, step: int, tensors: dict[str, Tensor], about: dict[str, 
             sums = "".join(f"{sha256(temporary / name)}  {name}\n" for name in (STATE, ABOUT))
             write_bytes(temporary / SUMS, sums.encode())
     for number, other in numbered(folder):
-        if number > step:  # passed over when the run was resumed
+        if other != place and (number > step or other in damaged):  # passed over when the run was resumed
             _remove(other)
     _prune(folder, keep)
     return place
@@ -72,22 +72,21 @@ def damage(place: Path) -> str | None:
         return f"{SUMS} cannot be read"
 
 
-def newest(folder: Path) -> tuple[tuple[int, dict[str, Tensor], dict[str, Any]] | None, list[str]]:
-    """(step, tensors, about) of the newest complete state, if there is one, and warnings about damaged ones passed over.
+def newest(folder: Path) -> tuple[tuple[int, dict[str, Tensor], dict[str, Any]] | None, dict[Path, str]]:
+    """(step, tensors, about) of the newest complete state, if there is one, and newer ones with what is wrong with them.
 
     The tensors lie in the file's memory map: copy them. Raises `BadInput` when there are states and all are damaged: to begin anew
     there would remove them.
     """
-    damaged: list[str] = []
+    damaged: dict[Path, str] = {}
     for step, place in reversed(numbered(folder)):
         if not (wrong := damage(place)):
-            warnings = [f"{text}; an older state is used" for text in damaged]
-            return (step, load_file(place / STATE), json.loads((place / ABOUT).read_text())), warnings
-        damaged.append(f"{place}: damaged or incomplete ({wrong})")
-    if damaged:
-        how = "put a copy of a state back, or train anew with another --out"
-        raise BadInput(f"{damaged[0]}{', as all older ones are' if len(damaged) > 1 else ''}; {how}")
-    return None, []
+            return (step, load_file(place / STATE), json.loads((place / ABOUT).read_text())), damaged
+        damaged[place] = wrong
+    for place, wrong in damaged.items():  # the newest
+        also, how = ", as all older ones are" if len(damaged) > 1 else "", "put a copy of a state back, or train anew with another --out"
+        raise BadInput(f"{place}: damaged or incomplete ({wrong}){also}; {how}")
+    return None, {}
 
 
 def refuse_other(about: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

@@ -45,8 +45,9 @@ class Task(Settings, ABC):
         """Pieces of so many items give together the step of all of them when each holds a multiple of this many."""
         return 1
 
-    def check(self, networks: Mapping[str, nn.Module], shapes: Sequence[tuple[int, int, int]], accumulate: int) -> None:
-        """Raise `UsageError` when a kind of batch, (items on a process, height, width), does not fit the networks or the pieces."""
+    def check(self, networks: Mapping[str, nn.Module], shapes: Sequence[tuple[int, int, int]], accumulate: int, processes: int = 1) -> None:
+        """Raise `UsageError` when a kind of batch, (items on a process, height, width), does not fit the networks, the pieces of a
+        batch (`accumulate` on a process) or the processes."""
         step = self.multiple(networks)
         for i, (items, height, width) in enumerate(shapes):
             if height % step or width % step:

@@ -69,6 +69,8 @@ def tuned(
         adapted = Adapted(network, Adapter(base.name, base.sha256, ADAPTER, network.config)).to(pipe.device)
     weights = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=RATE, weight_decay=0.0)
+    kind = network.config.prediction
+    clip = SNR_CLIP if kind != "eps" else (0.0, SNR_CLIP[1])  # a floor leaves the weight of eps unbounded
     narrow = torch.autocast(pipe.device.type, torch.bfloat16) if pipe.dtype == torch.bfloat16 else nullcontext()
     with torch.enable_grad():
         for step in range(steps):
@@ -79,7 +81,7 @@ def tuned(
             x0, told, learnt, noise, t = (torch.cat(parts).to(pipe.device) for parts in zip(*items, strict=True))
             with narrow:
                 out = adapted(base.schedule.noised(x0, t, noise), t - 1, told, x0)
-            loss = _loss(out.float()[:, :3], network.config.prediction, base.schedule, x0, noise, t, learnt + KNOWN_WEIGHT * told)
+            loss = losses.squared(kind, "min-snr", base.schedule, clip, out.float()[:, :3], x0, noise, t, learnt + KNOWN_WEIGHT * told)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -124,9 +126,3 @@ def _item(
         x0, told, learnt, noise = parts
         return x0, told, learnt, noise, torch.from_numpy(rng.integers(1, schedule.T + 1, 1))
     raise UsageError(f"{name}: too little is known around the hole to learn from; leave --tune away")
-
-
-def _loss(out: Tensor, kind: str, schedule: NoiseSchedule, x0: Tensor, noise: Tensor, t: Tensor, pixel: Tensor) -> Tensor:
-    """Squared error over the pixels that are known, as in training."""
-    weight = losses.weight(kind, "min-snr", schedule, t, SNR_CLIP if kind != "eps" else (0.0, SNR_CLIP[1]))
-    return (weight * pixel * (out - schedule.target(kind, x0, noise, t)).square()).mean()

@@ -11,7 +11,7 @@ from importlib import import_module
 from types import FrameType
 
 from inpaintkit import __version__
-from inpaintkit.core.errors import Cancelled, InpaintError, OverLimit, Terminated, UsageError
+from inpaintkit.core.errors import Cancelled, InpaintError, OverLimit, Terminated, UsageError, out_of_memory
 
 COMMANDS = {
     "fill": "fill the hole of a picture",
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InpaintError as error:
         return _refuse(error, error, debug)
     except Exception as error:
-        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch raises a RuntimeError on a CPU
+        if out_of_memory(error):
             return _refuse(OverLimit("out of memory; free some, use fewer variants, or a smaller picture or hole"), error, debug)
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return _refuse(InpaintError(f"inpaintkit: this is a fault of inpaintkit ({cause}); --debug shows where it arose"), error, debug)

@@ -72,8 +72,8 @@ class Make(Command):
 class Set(Command):
     """Write masks once for all comparisons: DIR/KIND/NAME.png, white = hole, and DIR/set.json with the digest of each.
 
-    None of those drawn at random is a mask that training with `data.coverage` draws for its own split; a half or a centre box is what it is.
-    The same kinds, size and seed give the same masks.
+    None of those drawn at random is a mask that training with `data.coverage` draws for its own split; a half or a centre box is
+    the same everywhere. The same kinds, size and seed give the same masks.
     """
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]

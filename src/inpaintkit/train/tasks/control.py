@@ -67,6 +67,8 @@ class Control(Task):
     def build(self, seed: int) -> dict[str, nn.Module]:
         losses.check(self.network.prediction, self.weighting, self.snr_clip)
         check_default(self.network.default_method, self.levels)
+        if wrong := self.network.wrong():
+            raise UsageError(f"task.network.{wrong}; give another one")
         with torch.random.fork_rng(devices=[]):  # the generator is global inside torch's layers
             torch.manual_seed(seed)
             return {"network": ControlNetwork(self.network)}
@@ -86,18 +88,21 @@ class Control(Task):
 
     def loss(self, role: str, networks: Mapping[str, nn.Module], batch: Item) -> tuple[Tensor, dict[str, Tensor]]:
         t, given = batch["t"], batch["given"]
-        error = (self._output(networks[role], batch, t, given) - self._target(batch)).square()
-        told = batch["known"] * given[:, None, None, None]
-        weight = losses.weight(self.network.prediction, self.weighting, self.levels, t, self.snr_clip)
-        return (weight * (1 + (self.known_weight - 1) * told) * error).mean(), {}
+        out, told = self._output(networks[role], batch, t, given), batch["known"] * given[:, None, None, None]
+        kind, pixel = self.network.prediction, 1 + (self.known_weight - 1) * told
+        return losses.squared(kind, self.weighting, self.levels, self.snr_clip, out, batch["x0"], batch["noise"], t, pixel), {}
 
     def validate(self, networks: Mapping[str, nn.Module], batch: Item) -> dict[str, Tensor]:
         """loss: of all items told. rmse: of x0 from the condition and pure noise, where nothing is known, in the network's scale;
-        there the best x0 is the mean of all pictures that fit the condition, so this is what kriging gives for fields."""
+        there the best x0 is the mean of all pictures that fit the condition, so this is what kriging gives for fields. (Not for
+        eps: from pure noise it says nothing of x0.)"""
         every, last = torch.ones_like(batch["given"]), torch.full_like(batch["t"], self.T)
         loss, _ = self.loss("network", networks, batch | {"given": every})
+        if self.network.prediction == "eps":
+            return {"loss": loss}
         out, x_t = self._output(networks["network"], batch, last, every), self.levels.noised(batch["x0"], last, batch["noise"])
         x0, hole = self.levels.x0_from(self.network.prediction, x_t, out, last), 1 - batch["known"]
+        x0 = x0.clamp(-1, 1) if self.network.clamp else x0  # as when sampling
         error = (x0 - batch["x0"]).square() * hole
         return {"loss": loss, "rmse": (error.sum() / (hole.sum() * error.shape[1]).clamp(min=1)).sqrt()}
 
@@ -124,6 +129,3 @@ class Control(Task):
         """What the network says at levels t `(B,)`, in float32."""
         x_t = self.levels.noised(batch["x0"], t, batch["noise"])
         return network(x_t, t - 1, batch["known"], batch["cond"], given).float()
-
-    def _target(self, batch: Item) -> Tensor:
-        return self.levels.target(self.network.prediction, batch["x0"], batch["noise"], batch["t"])

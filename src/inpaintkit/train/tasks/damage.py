@@ -69,10 +69,12 @@ class Damage(Task):
     def multiple(self, networks: Mapping[str, nn.Module]) -> int:
         return self.network.multiple
 
-    def check(self, networks: Mapping[str, nn.Module], shapes: Sequence[tuple[int, int, int]], accumulate: int) -> None:
-        super().check(networks, shapes, accumulate)
+    def check(self, networks: Mapping[str, nn.Module], shapes: Sequence[tuple[int, int, int]], accumulate: int, processes: int = 1) -> None:
+        super().check(networks, shapes, accumulate, processes)
         if accumulate > 1:
             raise UsageError("accumulate: batch norm sees one piece at a time, so pieces would not give the same step; lower items instead")
+        if processes > 1:
+            raise UsageError("task: batch norm sees one process's part at a time, so several do not train as one; use one process")
 
     def item(self, example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Item:
         picture, hole = example["x0"], example["known"][0] == 0

@@ -20,10 +20,10 @@ from inpaintkit.models import catalog
 from inpaintkit.models.checkpoints import build
 from inpaintkit.models.denoisers import NetworkDenoiser
 from inpaintkit.models.lora import LoRA
-from inpaintkit.models.unet import Network, NetworkConfig, channels, classes, has_spread, inputs, multiple, settings, started
+from inpaintkit.models.unet import Network, NetworkConfig, channels, has_spread, inputs, multiple, settings, started
 from inpaintkit.train import losses
 from inpaintkit.train.adapters import adapted, export
-from inpaintkit.train.levels import check_default, check_start, shown
+from inpaintkit.train.levels import check_default, check_start, refuse_channels, refuse_classes, shown
 from inpaintkit.train.task import Item, Task
 
 SHARES = (0.9, 0.5, 0.1, 0.01)
@@ -66,6 +66,7 @@ class Denoise(Task):
         with torch.random.fork_rng(devices=[]):  # the generator is global inside torch's layers
             torch.manual_seed(seed)
             network = build(Path("task.unet"), arguments, self.network, "cpu")
+            refuse_classes(network)
             if start is None:
                 return {"network": network}
             network = started(network, start.unet)
@@ -89,8 +90,7 @@ class Denoise(Task):
         x_t = self.levels.noised(x0, t, noise)
         value, spread = self._out(networks[role], x_t, batch)
         pixel = self.known_weight * batch["known"] + (1 - batch["known"])
-        error = (value - self.levels.target(kind, x0, noise, t)).square()
-        simple = (losses.weight(kind, self.weighting, self.levels, t, self.snr_clip) * pixel * error).mean()
+        simple = losses.squared(kind, self.weighting, self.levels, self.snr_clip, value, x0, noise, t, pixel)
         if spread is None:
             return simple, {}
         predicted = self._clamped(self.levels.x0_from(kind, x_t, value.detach(), t))  # the bound teaches the variance alone
@@ -141,8 +141,6 @@ class Denoise(Task):
         """The network to start from. Raises `UsageError` for one that this task cannot go on with."""
         check_start(self.start, start, self.levels)
         network = start.unet
-        if classes(network):
-            raise UsageError(f"task.start: {self.start} wants a class for each picture; start from one that does not")
         if self.lora is not None and has_spread(network) != self.learned_variance:
             raise UsageError(
                 f"task.lora: the outputs stay those of {self.start}; set task.learned_variance = {str(has_spread(network)).lower()}"
@@ -150,14 +148,12 @@ class Denoise(Task):
         return network
 
     def _arguments(self, start: Network | None) -> dict[str, Any]:
-        """Of UNet2DModel. Raises `UsageError` when the recipe counts other channels than its network has."""
+        """Of UNet2DModel."""
         area = self.network.patch**2
         stated = 3 if self.network.condition else self.unet.get("in_channels", 3 * area) // area  # fields have other channels
         colors = stated if start is None else channels(start)
         mine = {"in_channels": inputs(self.network, colors), "out_channels": (1 + self.learned_variance) * colors * area}
-        for name, count in mine.items():
-            if self.unet.get(name, count) != count:
-                raise UsageError(f"task.unet.{name} = {self.unet[name]}: task.network makes it {count}; leave it out")
+        refuse_channels(self.unet, mine)
         return ({} if start is None else settings(start)) | self.unet | mine
 
     def _out(self, network: nn.Module, x_t: Tensor, batch: Item) -> tuple[Tensor, Tensor | None]:

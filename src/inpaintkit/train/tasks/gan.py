@@ -22,13 +22,13 @@ from inpaintkit.models import catalog
 from inpaintkit.models.checkpoints import build
 from inpaintkit.models.gan import Discriminator
 from inpaintkit.models.lora import LoRA
-from inpaintkit.models.unet import Network, NetworkConfig, channels, inputs, multiple, settings, started
+from inpaintkit.models.unet import METHOD, Network, NetworkConfig, channels, inputs, multiple, settings, started
 from inpaintkit.train import losses, perceptual
 from inpaintkit.train.adapters import adapted, export
 from inpaintkit.train.begin import Begin
 from inpaintkit.train.energy import energy, fills
 from inpaintkit.train.judging import Judge, Weight
-from inpaintkit.train.levels import check_start
+from inpaintkit.train.levels import check_start, refuse_channels, refuse_classes
 from inpaintkit.train.task import Item, Task
 
 
@@ -104,6 +104,7 @@ class Gan(Task):
             torch.manual_seed(seed)
             config = replace(self.network, default_method={"name": "plain", **dumped(self.method)})
             generator = build(Path("task.unet"), self._arguments(start), config, "cpu")
+            refuse_classes(generator)
             networks: dict[str, nn.Module] = {}
             if self.adversarial_weight:
                 told = config.condition is not None
@@ -123,8 +124,8 @@ class Gan(Task):
     def whole(self, items: int) -> int:
         return self.judge.whole(items) if self.adversarial_weight else 1
 
-    def check(self, networks: Mapping[str, nn.Module], shapes: Sequence[tuple[int, int, int]], accumulate: int) -> None:
-        super().check(networks, shapes, accumulate)
+    def check(self, networks: Mapping[str, nn.Module], shapes: Sequence[tuple[int, int, int]], accumulate: int, processes: int = 1) -> None:
+        super().check(networks, shapes, accumulate, processes)
         if self.features is not None:
             perceptual.check({side for _, *sides in shapes for side in sides})
 
@@ -185,6 +186,8 @@ class Gan(Task):
     def _check(self) -> None:
         if self.network.prediction != "x0":
             raise UsageError(f"task.network.prediction = {self.network.prediction!r}: a generator makes x0")
+        if self.network.default_method != METHOD:
+            raise UsageError("task.network.default_method: a generator is run by its task.walk; leave it out")
         if self.walk.jump_n_sample > 1 or self.walk.start < 1:
             raise UsageError("task.walk: a generator is trained for a walk from start = 1 without jumps")
         try:
@@ -212,6 +215,7 @@ class Gan(Task):
         area = self.network.patch**2
         colors = 3 if self.network.condition else self.unet.get("out_channels", 3 * area) // area
         counted = {"in_channels": inputs(self.network, colors), "out_channels": colors * area}
+        refuse_channels(self.unet, counted)
         kind = {"class_embed_type": "identity" if self.network.latent else None}
         return ({} if start is None else settings(start.unet)) | self.unet | counted | kind
 
