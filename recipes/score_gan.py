@@ -96,9 +96,8 @@ def main(args: Score) -> None:
     drawn = [source.draw(np.random.default_rng([0, STREAMS[args.split], i, 0]), 0, args.split) for i in range(args.pictures)]
     examples = [(torch.from_numpy(d["x0"])[None], torch.from_numpy(d["known"])[None]) for d in drawn]
     names = ("psnr", "psnr of mean", "spread", "spread by z", "psnr, z = 0", "seconds")
-    print(
-        f"{args.pictures} of {source.count(args.split)} {args.split} pictures, {args.samples} samples each, {torch.get_num_threads()} threads"
-    )
+    told = f"{args.pictures} of {source.count(args.split)} {args.split} pictures, {args.samples} samples each"
+    print(f"{told}, {torch.get_num_threads()} threads")
     print("| model | steps | " + " | ".join(names) + " |\n|" + "---|" * (len(names) + 2))
     for name in args.models:
         pipe = Inpainter.from_pretrained(name, dtype=args.dtype)
