@@ -158,7 +158,7 @@ def test_no_bundled_detector_is_a_refusal_that_says_how_to_train_one(cli, photo,
 
 def test_what_cannot_be_written_is_refused_before_anything_is_computed(blind, scratched, tmp_path):
     path, _ = scratched
-    assert "a mask is written as .png or .npy" in blind(path, "--mask-out", tmp_path / "mask.jpg")[2]
+    assert "mask.jpg: is written as .png or .npy" in blind(path, "--mask-out", tmp_path / "mask.jpg")[2]
     code, _, err = blind(path, "--mask-out", path, "--overwrite")
     assert (code, "is an input" in err) == (6, True)
     assert "two outputs" in blind(path, "-o", tmp_path / "a.png", "--mask-out", tmp_path / "a.png")[2]

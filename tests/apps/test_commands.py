@@ -15,6 +15,7 @@ from inpaintkit import __version__
 from inpaintkit.apps.cli import COMMANDS
 from inpaintkit.apps.cli.demo import STEPS, Demo
 from inpaintkit.methods import METHODS
+from inpaintkit.models import catalog
 from inpaintkit.models.catalog import MODELS
 
 PROGRAM = [sys.executable, "-m", "inpaintkit"]
@@ -112,6 +113,14 @@ def test_doctor_fails_only_when_something_is_broken(cli):
     assert (err != "") == (code == 3)
     assert "bfloat16" in out
     assert "torch " in out
+    assert all(any(line.split()[1] == name for line in out.splitlines()) for name in (*catalog.MODELS, *catalog.DETECTORS, "train"))
+
+
+def test_doctor_finds_a_bundled_detector_that_is_gone(cli, monkeypatch, tmp_path):
+    locate = catalog.locate
+    monkeypatch.setattr(catalog, "locate", lambda name: tmp_path / name if name in catalog.DETECTORS else locate(name))
+    code, out, err = cli("doctor")
+    assert (code, "BROKEN  damage" in out, "damage" in err) == (3, True, True)
 
 
 def test_the_demo_makes_five_pictures_and_does_not_replace_them(cli, model, tmp_path):

@@ -70,6 +70,12 @@ def test_upscale_in_every_way_by_four(command, photo, way, method):
     assert pixels(record["outputs"][0]).shape == (160, 192, 3)
 
 
+def test_the_factor_may_be_left_to_its_default_with_a_method_that_has_one_too(command, photo):
+    code, out, err = command("upscale", "--how", "ilvr", "--json", "--quiet", method=("ilvr", *TWO, "--factor", 4))
+    assert code == 0, err
+    assert (json.loads(out)["upscale"]["factor"], json.loads(out)["method"]["factor"]) == (2, 4)
+
+
 def test_upscale_makes_variants_and_their_uncertainty(command, tmp_path):
     code, out, _ = command("upscale", "--variants", 2, "--uncertainty", tmp_path / "u.npy", "--quiet")
     assert code == 0
@@ -97,9 +103,9 @@ def test_blind_has_a_default_and_warns_when_the_condition_is_never_used(command,
 
 
 @pytest.mark.parametrize("name", ["model", "telea", "ns", "biharmonic"])
-def test_onion_fills_in_rings_with_anything_that_fills(command, photo, mask, name, tmp_path):
-    method = ONION if name == "model" else ()
-    code, out, err = command("onion", "--ring", 2, "--with", name, "--json", "--sheet", tmp_path / "s.png", method=method)
+def test_onion_fills_in_rings_with_anything_that_fills(command, cli, photo, mask, name, tmp_path):
+    shared = "--ring", 2, "--with", name, "--json", "--sheet", tmp_path / "s.png"
+    code, out, err = command("onion", *shared) if name == "model" else cli("onion", photo, mask, *shared)
     assert code == 0, err
     record, inside = json.loads(out), pixels(mask) > 0
     assert (record["with"], record["ring"], record["rings"], record["changed_outside"]) == (name, 2, 2, 0)
@@ -171,6 +177,10 @@ def test_fill_takes_the_picture_as_the_reference_of_ilvr(fill, photo, tmp_path):
         (("onion", "IMAGE", "MASK", "--ring", "0"), "ring = 0"),
         (("onion", "IMAGE", "MASK", "--with", "lama"), "there are model, telea, ns, biharmonic"),
         (("onion", "IMAGE", "MASK", "--with", "telea", "repaint"), "leave RePaint out"),
+        (("onion", "IMAGE", "MASK", "--with", "telea", "--seed", "3"), "--with telea: does not sample; leave --seed out"),
+        (("onion", "IMAGE", "MASK", "--with", "ns", "--guidance", "3"), "--with ns: does not sample; leave --guidance out"),
+        (("mask", "make", "thin", "--size", "0x5", "-o", "OUT"), "two whole numbers of pixels from 1 on"),
+        (("mask", "make", "thin", "-o", "OUT"), "inpaintkit mask make: --size is missing; inpaintkit mask make --help"),
         (("mask", "make", "thinn", "--size", "8x8", "-o", "OUT"), "did you mean 'thin'"),
         (("mask", "make", "thin", "--size", "8", "-o", "OUT"), "write WxH"),
         (("mask", "make", "thin", "-o", "OUT"), "--size"),
@@ -178,7 +188,7 @@ def test_fill_takes_the_picture_as_the_reference_of_ilvr(fill, photo, tmp_path):
 )
 def test_what_cannot_be_asked_for(refused, photo, mask, model, tmp_path, argv, said):
     names = {"IMAGE": photo, "MASK": mask, "OUT": tmp_path / "new.png"}
-    extra = [] if argv[0] == "mask" or len(argv) == 1 else ["--model", model]
+    extra = [] if argv[0] == "mask" or len(argv) == 1 or {"telea", "ns"} & {*argv} else ["--model", model]
     assert said in refused(2, *(names.get(text, text) for text in argv), *extra)
 
 
@@ -188,9 +198,15 @@ def test_files_that_cannot_be_used_or_written(refused, photo, mask, model, tmp_p
     assert "input" in refused(6, "blind", photo, "--model", model, "-o", photo, "--overwrite")
     assert "input" in refused(6, "onion", photo, mask, "--with", "telea", "-o", mask, "--overwrite")
     assert "no such file" in refused(3, "onion", photo, mask, "--with", tmp_path / "lama.onnx")
+    Image.new("L", (48, 40), 255).save(tmp_path / "full.png")
+    for name in ("telea", "ns", "biharmonic"):
+        assert "nothing is known" in refused(3, "onion", photo, tmp_path / "full.png", "--with", name)
+    (tmp_path / "nothing").mkdir()
+    nameless = "mask", "set", tmp_path / "set", "--size", "8x8", "--names", tmp_path / "nothing"
+    assert "holds no picture to name a mask after" in refused(3, *nameless)
     assert "no such file" in refused(3, "upscale", tmp_path / "none.png", "--model", model)
     assert "--max-pixels" in refused(5, "upscale", photo, "--model", model, "--max-pixels", 48 * 40 * 2)
-    assert ".png or .npy" in refused(3, "mask", "make", "thin", "--size", "8x8", "-o", tmp_path / "m.jpg")
+    assert ".png or .npy" in refused(2, "mask", "make", "thin", "--size", "8x8", "-o", tmp_path / "m.jpg")
     assert "--overwrite" in refused(6, "mask", "make", "thin", "--size", "8x8", "-o", mask)
     assert "--max-pixels" in refused(5, "mask", "make", "thin", "--size", "9999999x9999999", "-o", tmp_path / "m.png")
     assert "has no hole at 1x1" in refused(3, "mask", "make", "super-resolve", "--size", "1x1", "-o", tmp_path / "m.png")

@@ -1,8 +1,12 @@
 """Whatever cannot be done is refused in one line with its exit code, and nothing is written."""
 
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +14,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from inpaintkit.apps.cli import results
+from inpaintkit.core.errors import NotWritable
 from inpaintkit.core.schedule import NoiseSchedule
 from inpaintkit.models.checkpoints import WEIGHTS
 
@@ -76,6 +82,12 @@ def test_masks_that_do_not_fit(refused_fill, tmp_path):
     assert "40x48" in err
     assert "48x40" in err
     assert "no hole" in refused_fill(3, hole=tmp_path / "black.png")
+    Image.new("L", (48, 40), 255).save(tmp_path / "white.png")
+    assert "which --invert-mask takes for known" in refused_fill(3, "--invert-mask", hole=tmp_path / "white.png")
+    Image.new("RGB", (48, 40), (255, 0, 0)).save(tmp_path / "red.png")
+    err = refused_fill(3, hole=tmp_path / "red.png")
+    assert "no pixel of the mask reaches half of white; the brightest has 29.9% of it" in err
+    assert "--invert-mask" not in err
     assert "missing.png" in refused_fill(3, hole=tmp_path / "missing.png")
 
 
@@ -136,7 +148,43 @@ def test_outputs_that_exist_or_cannot_be_written(refused_fill, photo, mask, tmp_
     assert "is a folder" in refused_fill(6, "-o", tmp_path)
     assert "/proc/x.png" in refused_fill(6, "-o", "/proc/x.png")
     assert "two outputs" in refused_fill(6, "-o", tmp_path / "x.png", "--sheet", tmp_path / "x.png")
-    assert ".png" in refused_fill(3, "-o", tmp_path / "x.xyz")
+    assert ".png" in refused_fill(2, "-o", tmp_path / "x.xyz")
+    assert "s.jpg: is written as .png" in refused_fill(2, "--sheet", tmp_path / "s.jpg")
+    assert "g.png: is written as .gif" in refused_fill(2, "--gif", tmp_path / "g.png")
+
+
+def test_when_one_output_fails_the_others_of_the_run_are_taken_back(cli, photo, mask, model, tmp_path, monkeypatch):
+    def full(*_):
+        raise NotWritable("s.png: No space left on device; make room and repeat")
+
+    monkeypatch.setattr(results, "write_sheet", full)
+    (tmp_path / "v-1.png").write_bytes(b"precious")
+    run = "fill", photo, mask, "--model", model, "--variants", 2, "-o", tmp_path / "v.png", "--sheet", tmp_path / "s.png", "--overwrite"
+    assert cli(*run, "plain", "--steps", 2)[0] == 6
+    assert sorted(tmp_path.glob("v*.png")) == [tmp_path / "v-1.png"]
+
+
+def test_tuning_without_its_package_says_what_brings_it(refused_fill, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    assert "peft: cannot be imported" in (err := refused_fill(2, "--tune", 1, method=()))
+    assert "pip install 'inpaintkit[train]' brings it" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+def test_a_record_that_cannot_be_printed_is_said():
+    with open("/dev/full", "w") as full:
+        found = subprocess.run([sys.executable, "-m", "inpaintkit", "methods", "list"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (found.returncode, found.stderr.decode()) == (
+        6,
+        "error: stdout or a temporary file: No space left on device; make room and repeat\n",
+    )
+
+
+def test_names_that_the_terminal_cannot_show_are_no_fault():
+    told = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    run = [sys.executable, "-m", "inpaintkit", "mask", "check", "Foto_ä_日本.png", "m.png"]
+    found = subprocess.run(run, capture_output=True, env=told, check=False)
+    assert (found.returncode, b"no such file" in found.stderr) == (3, True)
 
 
 def test_an_existing_output_is_replaced_when_asked(cli, photo, mask, model, tmp_path):

@@ -80,6 +80,24 @@ def test_masks_come_as_files(science, array, tmp_path):
     assert np.array_equal(results[0], results[2])
 
 
+def test_a_mask_that_is_named_counts_in_place_of_the_arrays_own(science, tmp_path):
+    values, own = np.zeros((16, 14)), np.zeros((16, 14), bool)
+    own[:8] = True
+    np.savez(tmp_path / "both.npz", values=values, mask=own)
+    np.save(tmp_path / "known.npy", own)
+    made = {}
+    for name, argv in (("own", ()), ("named", ("--known", tmp_path / "known.npy"))):
+        code, _, err = science("--samples", 2, "--overwrite", "--quiet", *argv, source=tmp_path / "both.npz")
+        assert code == 0, err
+        with np.load(tmp_path / "out.npz") as found:
+            made[name] = found["std"] > 0
+    assert np.array_equal(made["own"], own)
+    assert np.array_equal(made["named"], ~own)
+    np.savez(tmp_path / "both.npz", values=values, mask=own, known=own)
+    code, _, err = science("--overwrite", source=tmp_path / "both.npz")
+    assert (code, "holds mask and known" in err) == (3, True)
+
+
 def test_refusals_are_one_line_with_the_documented_code_and_leave_nothing(science, cli, array, model, tmp_path):
     np.save(tmp_path / "full.npy", np.zeros((16, 14)))
     (tmp_path / "broken.npy").write_bytes(b"\x93NUMPY")
@@ -95,7 +113,8 @@ def test_refusals_are_one_line_with_the_documented_code_and_leave_nothing(scienc
         (science(out=tmp_path / "no" / "out.npz"), 6, "does not exist"),
         (science("--guidance", -1), 2, "guidance"),
         (science("--samples", 0), 2, "samples"),
-        (cli("science", "fill"), 2, "ARRAY is missing"),
+        (cli("science", "fill"), 2, "--model is missing"),
+        (cli("science", "fill", "--model", model), 2, "ARRAY is missing"),
         (cli("science", "reconstruct"), 2, "there is fill"),
     ]
     for (code, out, err), wanted, says in cases:

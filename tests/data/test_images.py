@@ -765,8 +765,9 @@ def test_a_format_that_cannot_hold_the_picture_is_refused_and_nothing_is_written
     picture: Picture, suffix: str, cause: str, tmp_path: Path
 ) -> None:
     path = tmp_path / f"out{suffix}"
-    assert cause in refusal(write_picture, picture, path)
-    assert cause in refusal(check_output, picture, path)
+    kind = UsageError if "suffix" in cause else BadInput
+    assert cause in refusal(write_picture, picture, path, kind=kind)
+    assert cause in refusal(check_output, picture, path, kind=kind)
     assert not list(tmp_path.iterdir())
 
 
@@ -834,6 +835,8 @@ def masks() -> dict[str, object]:
         "bmp": saved(Image.fromarray(WHITE), "BMP"),
         "white on clear": encode_png(clear), "npy bool": npy_bytes(HOLE), "npy 0/1": npy_bytes(HOLE.astype(np.int64)),
         "npy 0/255": npy_bytes(WHITE), "npy float": npy_bytes(HOLE * 0.5), "npy Fortran": npy_bytes(np.asfortranarray(HOLE)),
+        "npy 3-D": npy_bytes(HOLE[:, :, None]), "npy with an axis in front": npy_bytes(HOLE[None]),
+        "npy rgb bool": npy_bytes(np.dstack([HOLE] * 3)),
         "array": HOLE, "array 3-D": HOLE[:, :, None], "array rgb": np.dstack([WHITE] * 3), "PIL": Image.fromarray(WHITE),
         "PIL 1 bit": Image.fromarray(WHITE).convert("1"), "tensor": torch.from_numpy(HOLE)[None, None].float(),
         "tensor bool": torch.from_numpy(HOLE),
@@ -936,7 +939,7 @@ def test_a_text_that_is_no_colour_is_refused(color: str) -> None:
 
 
 def test_an_empty_hole_is_refused_and_a_full_one_noted() -> None:
-    assert "--invert-mask" in refusal(check_hole, np.zeros((4, 4), bool), "m.png")
+    assert "or invert the mask" in refusal(check_hole, np.zeros((4, 4), bool), "m.png")
     assert check_hole(HOLE, "m.png") == ()
     assert "whole picture" in check_hole(np.ones((4, 4), bool), "m.png")[0]
     assert "94% of the picture is hole" in check_hole(np.arange(16).reshape(4, 4) > 0, "m.png")[0]

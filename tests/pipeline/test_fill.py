@@ -394,6 +394,8 @@ def test_a_mask_of_another_size_is_refused_naming_both(pipe):
     ("change", "says"),
     [
         ({"seed": -1}, "seed = -1"),
+        ({"seed": "a"}, "seed = 'a', variants = 1: both are whole numbers"),
+        ({"method": "ddnm"}, "method = 'ddnm': is no method; pass one of inpaintkit.methods.METHODS"),
         ({"variants": 0}, "variants = 0"),
         ({"options": Options(feather=-1)}, "feather = -1"),
         ({"options": Options(crop="some")}, "crop = 'some'"),

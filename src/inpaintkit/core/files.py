@@ -20,7 +20,8 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise NotWritable(f"{path}: exists already; pass --overwrite or another output name")
     if not path.parent.is_dir():
-        raise NotWritable(f"{path}: the folder {path.parent} does not exist; create it first")
+        cause = "is a file, no folder; name another one" if path.parent.exists() else "does not exist; create it first"
+        raise NotWritable(f"{path}: the folder {path.parent} {cause}")
 
 
 @contextmanager

@@ -219,7 +219,13 @@ class _Loading:
             )  # fmt: skip
         weights = np.array(self.weights) / sum(self.weights)
         return Pictures(
-            self.images, self.names, weights, np.array(self.digests, np.uint32), tuple(self.skipped), tuple(self.unmet), self.small
+            self.images,
+            self.names,
+            weights,
+            np.array(self.digests, np.uint32),
+            tuple(self.skipped),
+            tuple(map(str, self.unmet)),
+            self.small,
         )
 
 

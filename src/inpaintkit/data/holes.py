@@ -40,7 +40,7 @@ def read_mask_noted(
     if isinstance(source, str | Path | bytes):
         data, name = read_bytes(source, limits, name)
         if kind_of(data) == "NPY":
-            hole = _from_array(read_npy(data, name), name)
+            hole = _from_array(_unwrapped(read_npy(data, name)), name)
         else:
             picture = read_picture(data, limits, name)
             hole, notes = _from_picture(picture), mask_notes(picture)
@@ -122,14 +122,14 @@ def check_hole(hole: Hole, name: str, picture: Picture | None = None) -> tuple[s
     With `picture`, also raises `BadInput` when values outside the hole are NaN: they would be neither known nor filled.
     """
     if not hole.any():
-        raise BadInput(f"{name}: the mask has no hole, no pixel of it is white; paint what is to be filled white, or pass --invert-mask")
+        raise BadInput(f"{name}: the mask has no hole, no pixel of it is white; paint what is to be filled white, or invert the mask")
     if picture is not None and (picture.missing & ~hole).any():
         raise BadInput(f"{picture.name}: has NaN in pixels that are not in the hole; add them to the mask, or pass --mask-from nan")
     share = float(hole.mean())
     if share == 1:
         return ("the hole is the whole picture: nothing is known, the model makes up everything",)
     if share > 0.9:
-        return (f"{share:.0%} of the picture is hole; if white marks what to keep, pass --invert-mask",)
+        return (f"{share:.0%} of the picture is hole",)
     return ()
 
 
@@ -165,6 +165,7 @@ def _unwrapped(source: Any) -> NDArray:
 def _from_array(values: NDArray, name: str) -> Hole:
     """The rule for arrays: bool as it is, 0 and 1, integers against white (255, or 65535 for uint16), floats in [0, 1]."""
     if values.ndim == 3 and values.shape[2] in (2, 3, 4):
+        values = values.astype(np.uint8) * np.uint8(255) if values.dtype == bool else values
         return _from_picture(from_array(values, name))
     if values.ndim != 2 or values.size == 0:
         raise BadInput(f"{name}: the mask has shape {values.shape}; pass (H, W)")

@@ -62,14 +62,14 @@ def default_output(path: Path, picture: Picture, tag: str = "filled") -> Path:
 def check_output(picture: Picture, path: Path, overwrite: bool = False) -> str:
     """The format of `path`. Refuses, before any work is done, what `write_picture` would refuse after it.
 
-    Raises `NotWritable` for an existing file or missing folder, `BadInput` for a suffix that is unknown or whose format
-    cannot hold the picture.
+    Raises `NotWritable` for an existing file or missing folder, `UsageError` for a suffix that is unknown, and `BadInput` for
+    one whose format cannot hold the picture.
     """
     path = Path(path)
     name = printable(str(path))
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
-        raise BadInput(f"{name}: the suffix {path.suffix or '(none)'!r} names no format written here; use one of {' '.join(SUFFIXES)}")
+        raise UsageError(f"{name}: the suffix {path.suffix or '(none)'!r} names no format written here; use one of {' '.join(SUFFIXES)}")
     if obstacle := _obstacle(picture, kind):
         raise BadInput(f"{name}: {obstacle}")
     refuse_existing(path, overwrite)

@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from inpaintkit.core.errors import BadInput, UsageError
+from inpaintkit.core.extras import extra
 from inpaintkit.core.files import write_bytes
 from inpaintkit.core.schedule import NoiseSchedule
 from inpaintkit.core.settings import Settings, dumped
@@ -75,13 +76,12 @@ class Adapted(Network):
 
     def __init__(self, network: Network, adapter: Adapter):
         """Takes `network` over. Raises `UsageError` when the adapter has nothing to adapt there."""
-        from peft import LoraConfig, inject_adapter_in_model
-
+        peft = extra("peft", "train")
         super().__init__(network.unet, network.config)
         self.adapter = adapter
         layers(network, adapter.lora)
         lora = adapter.lora
-        inject_adapter_in_model(LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets)), self.unet)  # type: ignore[arg-type]
+        peft.inject_adapter_in_model(peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets)), self.unet)
         for name in INPUT:
             self.unet.get_parameter(name).requires_grad_(bool(lora.train_input))
         self.trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}

@@ -63,6 +63,8 @@ class Inpainter:
     def method(self, method: Method | None = None) -> Method:
         """The checked method; the model's default one when none is given. Raises `UsageError`."""
         if method is not None:
+            if not isinstance(method, Method):
+                raise UsageError(f"method = {method!r}: is no method; pass one of inpaintkit.methods.METHODS, such as METHODS['ddnm']")
             return checked(type(method), method)
         try:
             return named(self.model.network.config.default_method)
@@ -120,6 +122,8 @@ class Inpainter:
         """
         began = time.perf_counter()
         o, chosen = checked(Options, options or Options()), self.method(method)
+        if not isinstance(seed, int) or not isinstance(variants, int):
+            raise UsageError(f"seed = {seed!r}, variants = {variants!r}: both are whole numbers")
         if seed < 0 or variants < 1:
             raise UsageError(f"seed = {seed}, variants = {variants}: the seed must be at least 0 and the variants at least 1")
         if (count := channels(self.model.network)) != 3:

@@ -6,9 +6,7 @@ classical ones and ONNX are imported when they are first needed.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from inpaintkit.core.errors import BadInput, UsageError
+from inpaintkit.core.extras import extra
 from inpaintkit.core.sampler import Method
 from inpaintkit.data.images import Hole
 from inpaintkit.pipeline.fill import Inpainter
@@ -35,11 +34,11 @@ class Sampled:
     seed: int = 0
     options: Options | None = None
     record: dict[str, Any] = field(default_factory=dict)
-    """That of the last call, with the evaluations and seconds of all of them."""
+    """That of the last call, with the evaluations and seconds of all of them; its windows are those of the last one."""
 
     def __call__(self, image: Image, hole: Hole) -> Image:
         result = self.pipe(image, hole, self.method, self.seed, options=self.options)
-        so_far = {key: self.record.get(key, 0) for key in ("nfe", "seconds")}
+        so_far = {key: self.record.get(key, 0) for key in ("nfe", "seconds", "seconds_total")}
         self.record = result.record | {key: round(value + result.record[key], 4) for key, value in so_far.items()}
         return result.images[0]
 
@@ -129,15 +128,9 @@ def named(name: str, others: Sequence[str] = ()) -> Fill:
     return onnx(name)
 
 
-def extra(module: str, name: str) -> ModuleType:
-    """A module that an optional part of the installation brings. Raises `UsageError` naming that part."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise UsageError(f"{module}: cannot be imported ({_line(error)}); pip install 'inpaintkit[{name}]' brings it") from None
-
-
 def _opencv(image: Image, hole: Hole, flag: str) -> Image:
+    if hole.all():
+        raise BadInput("OpenCV: nothing is known, so nothing can be continued; leave some pixels out of the hole")
     cv2 = extra("cv2", "classic")
     eight = (image.clip(0, 1) * 255).round().astype(np.uint8)
     return cv2.inpaint(eight, hole.astype(np.uint8), 5, getattr(cv2, flag)).astype(np.float32) / 255

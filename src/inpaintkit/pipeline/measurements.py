@@ -48,10 +48,11 @@ def read(path: Path, config: ControlConfig, mask: Path | None = None, known: Pat
     path, name = Path(path), printable(str(path))
     found = _found(path, limits)
     marks = printable(str(mask or known or path))
-    if mask is not None:
-        found["mask"] = read_npy_mapped(mask)
-    if known is not None:
-        found["known"] = read_npy_mapped(known)
+    for key, file in (("mask", mask), ("known", known)):
+        if file is not None:  # in place of what the array brings
+            found = {name: array for name, array in found.items() if name not in ("mask", "known")} | {key: read_npy_mapped(file)}
+    if {"mask", "known"} <= found.keys():
+        raise BadInput(f"{name}: holds mask and known, of which only one can count; leave one out, or pass --mask or --known")
     if config.condition == "measurements":
         return _of_condition(found, name, config, marks)
     if "values" not in found and not ("cond" in found and {"mask", "known"} & found.keys()):

@@ -1,6 +1,8 @@
 """The command line. This file imports nothing heavy: a command's module is imported when it runs."""
 
+import codecs
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -11,7 +13,7 @@ from importlib import import_module
 from types import FrameType
 
 from inpaintkit import __version__
-from inpaintkit.core.errors import Cancelled, InpaintError, OverLimit, Terminated, UsageError, out_of_memory
+from inpaintkit.core.errors import Cancelled, InpaintError, NotWritable, OverLimit, Terminated, UsageError, out_of_memory
 
 COMMANDS = {
     "fill": "fill the hole of a picture",
@@ -46,11 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in argv
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # a stream may have been replaced
-            stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names of files are bytes, not text
+            stream.reconfigure(errors=ESCAPED)  # type: ignore[union-attr]
     try:
         with _sigterm_raises():
             _run(argv)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         return 0
     except SystemExit as stop:  # --help
         return stop.code if isinstance(stop.code, int) else 0
@@ -62,10 +65,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InpaintError as error:
         return _refuse(error, error, debug)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+            sys.stdout = None  # Python would try again at the end
+            return _refuse(NotWritable(f"stdout or a temporary file: {error.strerror}; make room and repeat"), error, debug)
         if out_of_memory(error):
             return _refuse(OverLimit("out of memory; free some, use fewer variants, or a smaller picture or hole"), error, debug)
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return _refuse(InpaintError(f"inpaintkit: this is a fault of inpaintkit ({cause}); --debug shows where it arose"), error, debug)
+
+
+def _escaped(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Of names of files, which are bytes and not text, the bytes; of what a terminal's encoding lacks, its number."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
+
+
+ESCAPED = "inpaintkit"
+codecs.register_error(ESCAPED, _escaped)
 
 
 def _run(argv: list[str]) -> None:

@@ -14,7 +14,7 @@ from inpaintkit.apps.cli.holes import given, joined, none_named
 from inpaintkit.apps.cli.options import OPTIONS, File, Holed, Varied, any_way, filling
 from inpaintkit.apps.cli.parsing import parse
 from inpaintkit.apps.cli.progress import progress
-from inpaintkit.apps.cli.writing import check_mask_name, note, write_mask
+from inpaintkit.apps.cli.writing import check_suffix, note, together, write_mask
 from inpaintkit.core.errors import UsageError
 from inpaintkit.methods.ilvr import ILVR
 from inpaintkit.models import damage
@@ -68,8 +68,8 @@ def _predict(args: Blind) -> None:
     outputs = results.named(args, picture, "repaired", args.variants)
     results.check(args, picture, outputs, (args.sheet, args.uncertainty, args.mask_out), ())
     results.check_uncertainty(args.uncertainty, args.variants)
-    if args.mask_out is not None:
-        check_mask_name(args.mask_out)
+    check_suffix(args.sheet, ".png")
+    check_suffix(args.mask_out, ".png", ".npy")
     detector = damage.load(args.detector)
     pipe = Inpainter.from_pretrained(filling(args), args.device, args.dtype)
     pipe.method(args.method)
@@ -82,11 +82,12 @@ def _predict(args: Blind) -> None:
     with progress(f"repairing {picture.name}", args.quiet) as show:
         repaired, record = pipe.fill(picture, hole, args.method, args.seed, args.variants, args.filling, show)
     region = grown(hole, args.filling.grow)
-    written = results.write(args, picture, region, repaired, outputs)
-    extras = [*results.write_sheet(args, picture, region, repaired), *results.write_uncertainty(args.uncertainty, repaired)]
-    if args.mask_out is not None:
-        write_mask(args.mask_out, region)
-        extras.append(args.mask_out)
+    with together([*outputs, args.sheet, args.uncertainty, args.mask_out]):
+        written = results.write(args, picture, region, repaired, outputs)
+        extras = [*results.write_sheet(args, picture, region, repaired), *results.write_uncertainty(args.uncertainty, repaired)]
+        if args.mask_out is not None:
+            write_mask(args.mask_out, region)
+            extras.append(args.mask_out)
     _show(args, {**record, **about, **written, "pasted": "hole"}, extras, (*picture.notes, *doubts(hole), *record["notes"]))
 
 
@@ -109,12 +110,14 @@ def _ilvr(args: Blind) -> None:
     outputs = results.named(args, picture, "repaired", args.variants)
     results.check(args, picture, outputs, (args.sheet, args.uncertainty), (args.mask,))
     results.check_uncertainty(args.uncertainty, args.variants)
+    check_suffix(args.sheet, ".png")
     pipe = Inpainter.from_pretrained(any_way(args), args.device, args.dtype)
     with progress(f"repairing {picture.name}", args.quiet) as show:
         repaired, record = blind(pipe, picture, None if whole else hole, args.method, args.seed, args.variants, args.filling, show)
     region = grown(hole, args.filling.grow) if args.filling.grow else hole
-    written = results.write(args, picture, region, repaired, outputs)
-    extras = [*results.write_sheet(args, picture, region, repaired), *results.write_uncertainty(args.uncertainty, repaired)]
+    with together([*outputs, args.sheet, args.uncertainty]):
+        written = results.write(args, picture, region, repaired, outputs)
+        extras = [*results.write_sheet(args, picture, region, repaired), *results.write_uncertainty(args.uncertainty, repaired)]
     _show(args, {**record, **written}, extras, (*picture.notes, *notes, *record["notes"]))
 
 

@@ -13,6 +13,14 @@ from inpaintkit.core.errors import BadInput, InpaintError
 
 PACKAGES = ("inpaintkit", "torch", "diffusers", "safetensors", "numpy", "pillow", "scikit-image", "pydantic", "tyro", "rich")
 
+PARTS = {
+    "train": ("peft", "inpaintkit train, and fill --tune"),
+    "classic": ("cv2", "telea and ns"),
+    "onnx": ("onnxruntime", ".onnx files as fillers"),
+    "evaluate": ("torchmetrics", "ms_ssim, and LPIPS without its heads' file"),
+}
+"""Optional part of the installation -> a module of it, and what it is for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor(Command):
@@ -43,6 +51,9 @@ def findings() -> Iterator[Finding]:
             yield Finding(name, version(name))
         except PackageNotFoundError:
             yield Finding(name, "is not installed; install inpaintkit again", broken=True)
+    for part, (module, use) in PARTS.items():
+        there = find_spec(module) is not None
+        yield Finding(part, f"{use}: " + ("installed" if there else f"not installed; pip install 'inpaintkit[{part}]' brings it"))
     yield from _hardware()
     yield _torchvision()
     yield from _models()
@@ -76,10 +87,11 @@ def _torchvision() -> Finding:
 
 
 def _models() -> Iterator[Finding]:
-    from inpaintkit.models import catalog
+    from inpaintkit.models import catalog, damage
 
-    for name in catalog.MODELS:
+    for name in (*catalog.MODELS, *catalog.DETECTORS):
+        load = damage.load if name in catalog.DETECTORS else catalog.load
         try:
-            yield Finding(name, f"complete, sha256 {catalog.load(name).sha256}")
+            yield Finding(name, f"complete, sha256 {load(name).sha256}")
         except InpaintError as error:
             yield Finding(name, str(error), broken=True)

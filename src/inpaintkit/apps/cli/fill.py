@@ -10,14 +10,14 @@ import tyro
 from pydantic import Field
 
 from inpaintkit.apps.cli import records, results
-from inpaintkit.apps.cli.holes import enlarged, given, joined
+from inpaintkit.apps.cli.holes import enlarged, given, joined, usable
 from inpaintkit.apps.cli.options import File, Holed, Varied, filling
 from inpaintkit.apps.cli.parsing import parse
 from inpaintkit.apps.cli.progress import progress
-from inpaintkit.apps.cli.writing import note
+from inpaintkit.apps.cli.writing import check_suffix, note, together
 from inpaintkit.core.files import write_bytes
 from inpaintkit.core.sampler import Method
-from inpaintkit.data.images import Hole, Picture, check_hole
+from inpaintkit.data.images import Hole, Picture
 from inpaintkit.pipeline import two_stage
 from inpaintkit.pipeline.fill import Inpainter, grown
 
@@ -99,7 +99,7 @@ def _inputs(args: Fill, prog: str) -> tuple[Picture, Hole, tuple[str, ...]]:
     hole, name, notes = joined(args, picture, more, ", --hole all, --outpaint L,T,R,B")
     if args.outpaint is not None:
         picture, hole = enlarged(picture, hole, args.outpaint, args.limits)
-    return picture, hole, (*before, *notes, *check_hole(hole, name, picture))
+    return picture, hole, (*before, *notes, *usable(args, hole, name, picture, notes))
 
 
 def _outputs(args: Fill, picture: Picture) -> list[Path]:
@@ -108,6 +108,8 @@ def _outputs(args: Fill, picture: Picture) -> list[Path]:
     if not args.plan:
         results.check(args, picture, outputs, (args.sheet, args.gif, args.uncertainty), (args.mask, args.from_record))
         results.check_uncertainty(args.uncertainty, args.variants)
+        check_suffix(args.sheet, ".png")
+        check_suffix(args.gif, ".gif")
     return outputs
 
 
@@ -128,12 +130,13 @@ def _fill(
         asked = picture, hole, method, args.seed, args.variants, args.filling, on_step
         filled, record = pipe.fill(*asked) if over is None else two_stage.two_stage(pipe, over, *asked)
     region = _filled(args, hole)
-    written = results.write(args, picture, region, filled, outputs)
-    extras = results.write_sheet(args, picture, region, filled)
-    if args.gif is not None and film is not None:
-        write_bytes(args.gif, film.gif(filled[0]))
-        extras.append(args.gif)
-    extras += results.write_uncertainty(args.uncertainty, filled)
+    with together([*outputs, args.sheet, args.gif, args.uncertainty]):
+        written = results.write(args, picture, region, filled, outputs)
+        extras = results.write_sheet(args, picture, region, filled)
+        if args.gif is not None and film is not None:
+            write_bytes(args.gif, film.gif(filled[0]))
+            extras.append(args.gif)
+        extras += results.write_uncertainty(args.uncertainty, filled)
     return {
         **record,
         **written,

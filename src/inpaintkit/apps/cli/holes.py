@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from inpaintkit.apps.cli.options import Holed, Picturing
-from inpaintkit.core.errors import UsageError
+from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.data.images import (
     Hole,
     Limits,
     Picture,
+    check_hole,
     mask_from_alpha,
     mask_from_boxes,
     mask_from_color,
@@ -19,6 +22,15 @@ from inpaintkit.data.images import (
     read_picture,
 )
 from inpaintkit.data.picture import check_size
+
+
+class Masked(Protocol):
+    """What names a mask."""
+
+    @property
+    def mask(self) -> Path | None: ...
+    @property
+    def invert_mask(self) -> bool: ...
 
 
 def given(args: Picturing, prog: str) -> Picture:
@@ -49,6 +61,21 @@ def joined(args: Holed, picture: Picture, more: Sequence[Hole] = (), others: str
     if not holes:
         raise UsageError(f"{picture.name}: no hole was named; give a MASK file, --box X,Y,W,H{others} or --mask-from alpha")
     return np.logical_or.reduce(holes), name, notes
+
+
+def usable(args: Masked, hole: Hole, name: str, picture: Picture, noted: Sequence[str]) -> tuple[str, ...]:
+    """Notes about a usable hole. Raises `BadInput` when it is empty, with what was `noted` of the mask as the cause."""
+    if not hole.any() and args.mask is not None:
+        if args.invert_mask:
+            raise BadInput(f"{name}: all of it is white, which --invert-mask takes for known; paint what is to be filled black")
+        if noted:
+            raise BadInput(f"{name}: the mask has no hole ({'; '.join(noted)}); paint what is to be filled white")
+        raise BadInput(f"{name}: the mask has no hole, no pixel of it is white; paint what is to be filled white, or pass --invert-mask")
+    notes = check_hole(hole, name, picture)
+    if 0.9 < hole.mean() < 1 and args.mask is not None:
+        meant, how = ("fill", "leave --invert-mask out") if args.invert_mask else ("keep", "pass --invert-mask")
+        return *notes, f"if white marks what to {meant}, {how}"
+    return notes
 
 
 def enlarged(picture: Picture, hole: Hole, frame: str, limits: Limits) -> tuple[Picture, Hole]:

@@ -10,12 +10,13 @@ from typing import Annotated
 import tyro
 from pydantic import Field
 
+from inpaintkit.apps.cli.holes import usable
 from inpaintkit.apps.cli.parsing import Command, parse
-from inpaintkit.apps.cli.writing import check_mask_name, check_writable, write_mask
-from inpaintkit.core.errors import UsageError
+from inpaintkit.apps.cli.writing import check_suffix, check_writable, write_mask
+from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.files import write_bytes
 from inpaintkit.core.sampler import Seed
-from inpaintkit.data.images import LIMITS, Limits, Picture, check_hole, encode_png, read_mask_noted, read_picture
+from inpaintkit.data.images import LIMITS, Limits, Picture, encode_png, read_mask_noted, read_picture
 from inpaintkit.data.masks import MASKS, draw
 from inpaintkit.data.picture import check_size
 
@@ -115,8 +116,8 @@ def run(argv: Sequence[str]) -> None:
 
 def _size(text: str) -> tuple[int, int]:
     size = re.fullmatch(r"(\d{1,7})x(\d{1,7})", text)
-    if size is None:
-        raise UsageError(f"--size = {text}: write WxH, two whole numbers of pixels with an x between them")
+    if size is None or not int(size[1]) * int(size[2]):
+        raise UsageError(f"--size = {text}: write WxH, two whole numbers of pixels from 1 on with an x between them")
     return int(size[1]), int(size[2])
 
 
@@ -127,13 +128,15 @@ def _set(args: Set) -> None:
     size = _size(args.size)
     check_size(f"--size = {args.size}", *size, 8, LIMITS)
     names = [f"{i:05}" for i in range(args.count)] if args.names is None else list(files(args.names))
+    if not names:
+        raise BadInput(f"{args.names}: holds no picture to name a mask after; name another folder, or give --count")
     print(f"{args.folder}: digest {freeze(args.folder, args.kinds, size, names, args.seed)}")
 
 
 def _make(args: Make) -> None:
     w, h = _size(args.size)
     check_size(f"--size = {args.size}", w, h, 8, args.limits)
-    check_mask_name(args.output)
+    check_suffix(args.output, ".png", ".npy")
     check_writable(args.output, args.overwrite)
     hole = draw(args.kind, (w, h), args.seed)
     write_mask(args.output, hole)
@@ -145,6 +148,7 @@ def _show(args: Show, picture: Picture) -> None:
     from inpaintkit.pipeline.sheets import tinted
 
     output = args.output or args.image.with_name(f"{args.image.stem}.mask.png")
+    check_suffix(output, ".png")
     check_writable(output, args.overwrite, (args.image, args.mask))
     hole, _ = read_mask_noted(args.mask, picture.size, args.invert_mask, args.limits)
     write_bytes(output, encode_png(tinted(picture, hole)))
@@ -155,7 +159,7 @@ def _check(args: Check, picture: Picture) -> None:
     from scipy import ndimage
 
     hole, notes = read_mask_noted(args.mask, picture.size, args.invert_mask, args.limits)
-    notes += check_hole(hole, str(args.mask), picture)
+    notes += usable(args, hole, str(args.mask), picture, notes)
     count = ndimage.label(hole, [[1] * 3] * 3)[1]
     deepest = None if hole.all() else float(ndimage.distance_transform_edt(hole).max())
     found = {

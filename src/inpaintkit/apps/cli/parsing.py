@@ -44,10 +44,14 @@ def parse(kind: Any, argv: Sequence[str], prog: str, default: Any = None) -> Any
         if not stop.code:
             raise
         raise UsageError(one_line(boxes.getvalue(), prog)) from None
-    for part in vars(values).values():  # parts first: their errors name the option, not the path to it
-        if isinstance(part, Settings):
-            checked(type(part), part)
-    return checked(type(values), values)
+    try:
+        for part in vars(values).values():  # parts first: their errors name the option, not the path to it
+            if isinstance(part, Settings):
+                checked(type(part), part)
+        return checked(type(values), values)
+    except UsageError as error:  # a place in the settings, as one writes it here: walk.steps = 0 is --steps 0
+        option = re.sub(r"^(?:[a-z_]\w*\.)*([a-z]\w*)(?= = )", lambda found: "--" + found[1].replace("_", "-"), str(error))
+        raise UsageError(option) from None
 
 
 def one_line(boxes: str, prog: str) -> str:
@@ -66,9 +70,11 @@ def one_line(boxes: str, prog: str) -> str:
     cause, rest = " ".join(sections[0]) if sections else "the arguments cannot be read", [" ".join(section) for section in sections[1:]]
     if given := re.match(r"Unrecognized (?:or misplaced )?options: (\S+?),?(?: |$)", cause):
         return _unrecognized(given[1], rest, prog)
-    if missing := re.match(r"Missing from .*?: (\S+)", cause):
-        return f"{prog}: {missing[1]} is missing; {prog} --help says what is needed"
-    cause = cause.removeprefix("Error parsing ").rstrip(".")
+    if missing := re.match(r"Missing from (.*?): (\S+)", cause):
+        prog = missing[1] if missing[1].startswith(prog) else prog
+        return f"{prog}: {missing[2]} is missing; {prog} --help says what is needed"
+    cause = re.sub(r"; got errors: .*| Got errors: .*", "", cause.removeprefix("Error parsing "), flags=re.IGNORECASE).rstrip(".")
+    cause = re.sub(r"no type matching (\S+) could be instantiated from \[(.*?)\]", r"\2 is none of \1", cause)
     return f"{prog}: {cause[:1].lower()}{cause[1:]}; {prog} --help says what is possible"
 
 
@@ -79,7 +85,8 @@ def _unrecognized(given: str, sections: list[str], prog: str) -> str:
     names = listed[1].split(", ") if listed else []
     if given in options:  # it exists, but belongs to a subcommand that was not named before it
         owners = list(dict.fromkeys(re.findall(rf"in {re.escape(prog.split()[0])} ([\w-]+) --help", text)))
-        return f"{prog}: {given} belongs to {', '.join(owners) or 'a subcommand'} and stands after that name"
+        such = f", such as {' or '.join(owners[:3])}," if owners else ""
+        return f"{prog}: {given} belongs to a METHOD{such} and stands after its name"
     close = get_close_matches(given, names, 1) if not given.startswith("-") else options[:1]
     if close:
         return f"{prog}: {given} is not known; did you mean {close[0]}?"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from inpaintkit.apps.cli.options import Holed, Picturing, Sampling
-from inpaintkit.apps.cli.writing import check_distinct, check_writable, note
+from inpaintkit.apps.cli.writing import check_distinct, check_suffix, check_writable, note
 from inpaintkit.core.errors import UsageError
 from inpaintkit.core.files import write_bytes
 from inpaintkit.data.images import Hole, Limits, Picture, check_output, default_output, encode_png, read_picture, write_picture
@@ -41,8 +41,7 @@ def check_uncertainty(path: Path | None, variants: int) -> None:
     """Raise `UsageError` when it cannot be computed or written."""
     if path is not None and variants < 2:
         raise UsageError(f"{path}: an uncertainty needs several variants; pass --variants 8")
-    if path is not None and path.suffix not in (".npy", ".png"):
-        raise UsageError(f"{path}: an uncertainty is written as .npy or .png")
+    check_suffix(path, ".npy", ".png")
 
 
 def write(args: Picturing, picture: Picture, hole: Hole, results: Sequence[Picture], outputs: Sequence[Path]) -> dict[str, Any]:
@@ -85,7 +84,7 @@ def write_uncertainty(path: Path | None, results: Sequence[Picture]) -> list[Pat
     if path is None:
         return []
     spread = sheets.spread(results)
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         np.save(out := io.BytesIO(), spread)
         data = out.getvalue()
     else:

@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 from pydantic import Field
 
-from inpaintkit.apps.cli.options import Modelled, any_way
+from inpaintkit.apps.cli.options import Modelled
 from inpaintkit.apps.cli.parsing import parse
 from inpaintkit.apps.cli.progress import progress
 from inpaintkit.apps.cli.results import sha256
@@ -75,8 +75,8 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _fill(args: Fill) -> None:
-    array, output = _checked(args)
-    model = Reconstructor.from_pretrained(any_way(args), args.device, args.dtype)
+    array, output, name = _checked(args)
+    model = Reconstructor.from_pretrained(name, args.device, args.dtype)
     given = measurements.read(array, model.config, args.mask, args.known, args.limits)
     with progress(f"reconstructing {array.name}", args.quiet) as show:
         made, record = model(given, args.method, args.seed, args.samples, args.guidance, show)
@@ -86,14 +86,18 @@ def _fill(args: Fill) -> None:
     _show(args, record | {"outputs": [str(output)], "input": str(array), "input_sha256": sha256(array if array.is_file() else None)})
 
 
-def _checked(args: Fill) -> tuple[Path, Path]:
-    """(array, output), the output known to be writable. Raises `UsageError` and `NotWritable` before any work is done."""
+def _checked(args: Fill) -> tuple[Path, Path, str]:
+    """(array, output, model), the output known to be writable. Raises `UsageError` and `NotWritable` before any work is done."""
+    if args.model is None:
+        raise UsageError(
+            "inpaintkit science fill: --model is missing; name the folder that training a model of fields wrote, none is bundled"
+        )
     if args.array is None:
         raise UsageError("inpaintkit science fill: ARRAY is missing; inpaintkit science fill --help says what is needed")
     if args.output is None or args.output.suffix.lower() != ".npz":
         raise UsageError(f"{args.output or 'inpaintkit science fill'}: the result is an .npz file; pass -o OUT.npz")
     check_writable(args.output, args.overwrite, (args.array, args.mask, args.known))
-    return args.array, args.output
+    return args.array, args.output, args.model
 
 
 def _show(args: Fill, record: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from inpaintkit.apps.cli.holes import given
 from inpaintkit.apps.cli.options import Picturing, Varied, any_way
 from inpaintkit.apps.cli.parsing import parse
 from inpaintkit.apps.cli.progress import progress
+from inpaintkit.apps.cli.writing import together
 from inpaintkit.data.picture import check_size
 from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.pipeline.upscale import Upscale, check, enlarged, upscale
@@ -28,7 +29,8 @@ class Upscaling(Varied, Picturing):
 
 def run(argv: Sequence[str]) -> None:
     prog = "inpaintkit upscale"
-    args: Upscaling = parse(Upscaling, argv, prog)
+    default = f"--factor={UPSCALE.factor}"  # given first: tyro finds two options of one name where neither stands before the METHOD
+    args: Upscaling = parse(Upscaling, argv if set(argv) & {"-h", "--help"} else [default, *argv], prog)
     picture, u = given(args, prog), args.upscaling
     check(u, args.method)
     w, h = (n * u.factor for n in picture.size)
@@ -39,7 +41,8 @@ def run(argv: Sequence[str]) -> None:
     pipe = Inpainter.from_pretrained(any_way(args), args.device, args.dtype)
     with progress(f"enlarging {picture.name}", args.quiet) as show:
         large, record = upscale(pipe, picture, u, args.method, args.seed, args.variants, args.filling, show)
-    written = results.write(args, enlarged(picture, u.factor), np.ones((h, w), bool), large, outputs)
-    extras = results.write_uncertainty(args.uncertainty, large)
+    with together([*outputs, args.uncertainty]):
+        written = results.write(args, enlarged(picture, u.factor), np.ones((h, w), bool), large, outputs)
+        extras = results.write_uncertainty(args.uncertainty, large)
     notes = [*picture.notes, *record["notes"], *written["notes"]]
     results.show(args, {**record, **written, "extras": [str(path) for path in extras], "notes": notes})

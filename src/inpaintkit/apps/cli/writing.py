@@ -4,12 +4,13 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from inpaintkit.core.errors import BadInput, NotWritable
+from inpaintkit.core.errors import NotWritable, UsageError
 from inpaintkit.core.files import refuse_existing, write_bytes
 from inpaintkit.data.images import Hole, encode_png
 
@@ -35,10 +36,22 @@ def check_distinct(paths: Iterable[Path]) -> None:
         seen.add(where)
 
 
-def check_mask_name(path: Path) -> None:
-    """Raise `BadInput` unless a mask can be written under this name."""
-    if path.suffix.lower() not in (".png", ".npy"):
-        raise BadInput(f"{path}: a mask is written as .png or .npy")
+def check_suffix(path: Path | None, *suffixes: str) -> None:
+    """Raise `UsageError` unless an output, if it is asked for, is named as what is written there."""
+    if path is not None and path.suffix.lower() not in suffixes:
+        raise UsageError(f"{path}: is written as {' or '.join(suffixes)}; name it so")
+
+
+@contextmanager
+def together(paths: Iterable[Path | None]) -> Iterator[None]:
+    """Outputs of one run are all there or none is: when the block fails, those that were not there before are removed."""
+    fresh = [path for path in paths if path is not None and not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for path in fresh:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def write_mask(path: Path, hole: Hole) -> None:
