@@ -118,7 +118,7 @@ def test_doctor_fails_only_when_something_is_broken(cli):
 
 def test_doctor_finds_a_bundled_detector_that_is_gone(cli, monkeypatch, tmp_path):
     locate = catalog.locate
-    monkeypatch.setattr(catalog, "locate", lambda name: tmp_path / name if name in catalog.DETECTORS else locate(name))
+    monkeypatch.setattr(catalog, "locate", lambda name, **how: tmp_path / name if name in catalog.DETECTORS else locate(name, **how))
     code, out, err = cli("doctor")
     assert (code, "BROKEN  damage" in out, "damage" in err) == (3, True, True)
 
