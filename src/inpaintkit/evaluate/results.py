@@ -21,7 +21,7 @@ from inpaintkit.evaluate.rows import Row
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the summary: one cell, over all masks or one."""
+    """A row of the summary: one cell, over all masks."""
 
     cell: dict[str, Any]
     figures: dict[str, Figure]
@@ -86,18 +86,17 @@ class Results:
     def of(self, cell: str, mask: str | None = None) -> list[Row]:
         return [row for row in self.good if row.cell == cell and mask in (None, row.mask)]
 
-    def line(self, cell: dict[str, Any], region: Region, mask: str | None = None) -> Line:
+    def line(self, cell: dict[str, Any], region: Region) -> Line:
         """The summary of a cell in a region."""
-        mine = self.of(cell["label"], mask)
+        mine = self.of(cell["label"])
         figures = {name: of(mine, region, name) for name in self.metrics}
-        wanted = int(cell["rows"]) // (1 if mask is None else len(self.masks))
-        failed = sum(row.error is not None and row.cell == cell["label"] and mask in (None, row.mask) for row in self.rows)
+        failed = sum(row.error is not None and row.cell == cell["label"] for row in self.rows)
         times = [row.seconds for row in mine]
         return Line(
             cell, figures, mean(row.nfe for row in mine), mean(row.nfe_backward for row in mine),
             median(times) if times else math.nan, max((row.memory for row in mine if row.memory is not None), default=math.nan),
             max((row.changed for row in mine), default=math.nan), mean(row.seam for row in mine), self.spread(mine),
-            len(mine), wanted, failed,
+            len(mine), int(cell["rows"]), failed,
         )  # fmt: skip
 
     def spread(self, mine: Sequence[Row]) -> float:

@@ -98,7 +98,7 @@ def about(folder: Path) -> dict[str, Any]:
     path = folder / SUITE
     try:
         found = json.loads(path.read_bytes())
-        if not {"suite", "cells", "versions"} <= found.keys():
+        if not {"suite", "cells", "versions", "machines"} <= found.keys():
             raise ValueError
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}; name a folder that `inpaintkit bench run` wrote") from None
