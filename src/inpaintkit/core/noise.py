@@ -23,10 +23,6 @@ class Noise:
         generators = (self._generator(i, stream) for i in range(len(self.seeds)))
         return torch.stack([torch.randn(tuple(shape), generator=g, dtype=self.dtype) for g in generators])
 
-    def pick(self, index: Sequence[int]) -> "Noise":
-        """Fresh noise for some of the pictures, as if they had been asked for alone."""
-        return Noise([self.seeds[i] for i in index], self.dtype)
-
     def _generator(self, index: int, stream: str) -> torch.Generator:
         if (index, stream) not in self._generators:
             self._generators[index, stream] = torch.Generator().manual_seed(derived(self.seeds[index], stream))
