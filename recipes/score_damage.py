@@ -112,7 +112,7 @@ def main() -> None:
     args = checked(Args, tyro.cli(Args, description=__doc__))
     task, source = opened(read(args.recipe), args.data)
     detector = load(args.detector)
-    shown = {kind for kind, share in task.kinds.items() if share}
+    shown = {kind for kind, share in task.shares.items() if share}
     groups: dict[str, dict[str, Score]] = {"seen": {}, "unseen": {}}
     print(f"{source.count(args.split)} {args.split} pictures, {args.count} draws of each kind, seed {args.seed}", end=", ")
     print(f"threshold {args.threshold or detector.network.config.threshold}")

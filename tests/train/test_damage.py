@@ -67,15 +67,19 @@ def test_some_pictures_are_whole_so_that_nothing_is_found_there():
     assert often > 1.3 * once
 
 
-def test_kinds_left_out_of_the_recipe_are_never_drawn(monkeypatch):
+ONLY = dict.fromkeys(SEEN, 0.0)
+
+
+def test_a_share_that_is_named_changes_that_kind_only(monkeypatch):
     asked = []
     for kind in KINDS:
         monkeypatch.setitem(KINDS, kind, lambda *args, kind=kind: asked.append(kind) or (np.zeros((3, 1, 1)), np.zeros((32, 32))))
     items(replace(TASK, clean=0.0), 100)
     assert set(asked) == set(SEEN)
     asked.clear()
-    items(replace(TASK, clean=0.0, kinds={"blur": 1.0, "solid": 0.0}), 20)
-    assert set(asked) == {"blur"}
+    items(replace(TASK, clean=0.0, kinds={"blur": 0.0, "ring": 1.0, "scratch": 9.0}), 100)
+    assert set(asked) == {*SEEN, "ring"} - {"blur"}
+    assert asked.count("scratch") > 3 * max(asked.count(kind) for kind in {*asked} - {"scratch"}) / 2
 
 
 def test_the_loss_is_cross_entropy_plus_dice_as_written():
@@ -119,7 +123,7 @@ def test_the_first_figure_is_one_minus_iou():
 
 
 def test_it_learns_to_find_damage_it_is_not_told_of():
-    task = replace(TASK, kinds={"solid": 1.0, "noise": 1.0}, clean=0.2, more=0.0)
+    task = replace(TASK, kinds=ONLY | {"solid": 1.0, "noise": 1.0}, clean=0.2, more=0.0)
     networks = task.build(0)
     adam = torch.optim.Adam(networks["network"].parameters(), 5e-3)
 
@@ -169,12 +173,12 @@ def test_a_trunk_that_knows_something_is_taken_over_and_learns_slower(tmp_path):
 def test_the_recipe_holds_out_the_kinds_it_is_measured_on():
     recipe = read(RECIPES / "damage.toml")
     assert isinstance(recipe.task, Damage)
-    assert not {kind for kind, share in recipe.task.kinds.items() if share} & set(UNSEEN)
+    assert not {kind for kind, share in recipe.task.shares.items() if share} & set(UNSEEN)
     assert recipe.task.clean > 0
 
 
 @pytest.mark.parametrize(
-    ("values", "said"), [({"kinds": {"blurr": 1.0}}, "blurr is not a kind of damage"), ({"kinds": {"blur": 0.0}}, "must not all be 0")]
+    ("values", "said"), [({"kinds": {"blurr": 1.0}}, "blurr is not a kind of damage"), ({"kinds": ONLY}, "must not all be 0")]
 )
 def test_kinds_that_cannot_be_drawn_are_refused(values, said):
     with pytest.raises(UsageError, match=said):

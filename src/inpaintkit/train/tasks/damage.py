@@ -32,8 +32,9 @@ class Damage(Task):
 
     network: DetectorConfig = field(default_factory=DetectorConfig)
     kind: Literal["damage"] = "damage"
-    kinds: dict[str, Share] = field(default_factory=lambda: dict.fromkeys(SEEN, 1.0))
-    """Kinds of damage and how often each is drawn. Those left out can be used to measure what is found of unknown damage."""
+    kinds: dict[str, Share] = field(default_factory=dict)
+    """How often kinds of damage are drawn, where that is not 1 for those that are shown and 0 for those held out to measure what is
+    found of unknown damage (`SEEN` and `UNSEEN` of data/damage.py)."""
     clean: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of pictures without damage: there, nothing is to be found."""
     more: Annotated[float, Field(ge=0, lt=1)] = 0.3
@@ -46,10 +47,15 @@ class Damage(Task):
     start: str | None = None
     """Detector (bundled name or folder) whose weights to start from."""
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """How often each kind is drawn, relative to the others."""
+        return {kind: self.kinds.get(kind, float(kind in SEEN)) for kind in KINDS}
+
     def build(self, seed: int) -> dict[str, nn.Module]:
         if unknown := set(self.kinds) - set(KINDS):
             raise UsageError(f"task.kinds.{min(unknown)} is not a kind of damage; there are {', '.join(KINDS)}")
-        if not sum(self.kinds.values()):
+        if not sum(self.shares.values()):
             raise UsageError("the shares of task.kinds must not all be 0")
         if self.start and self.trunk:
             raise UsageError("task.start and task.trunk: the detector to start from has a trunk; give one of them")
@@ -112,8 +118,8 @@ class Damage(Task):
         detectors.save_folder(folder, network, card, torch.float32)  # full precision: training may go on from it
 
     def _drawn(self, rng: np.random.Generator) -> str:
-        shares = np.array(list(self.kinds.values()))
-        return list(self.kinds)[int(rng.choice(len(shares), p=shares / shares.sum()))]
+        shares = np.array(list(self.shares.values()))
+        return list(self.shares)[int(rng.choice(len(shares), p=shares / shares.sum()))]
 
 
 def soft_dice(likelihood: Tensor, hole: Tensor) -> Tensor:
