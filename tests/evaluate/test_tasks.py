@@ -12,7 +12,7 @@ from inpaintkit.core.errors import UsageError
 from inpaintkit.core.schedule import vp
 from inpaintkit.data.images import from_array
 from inpaintkit.evaluate.grid import Grid
-from inpaintkit.evaluate.run import filled
+from inpaintkit.evaluate.making import filled
 from inpaintkit.evaluate.tasks import BLACK, GREY, Enlarge
 from inpaintkit.methods import ILVR, Plain
 from inpaintkit.models.damage import DamageNet, DetectorConfig, save_folder

@@ -106,9 +106,8 @@ def _outputs(args: Fill, picture: Picture) -> list[Path]:
     """The names of the results, all of them known to be writable."""
     outputs = results.named(args, picture, "filled", args.variants)
     if not args.plan:
-        results.check(args, picture, outputs, (args.sheet, args.gif, args.uncertainty), (args.mask, args.from_record))
+        results.check(args, picture, outputs, (args.gif, args.uncertainty), (args.mask, args.from_record))
         results.check_uncertainty(args.uncertainty, args.variants)
-        check_suffix(args.sheet, ".png")
         check_suffix(args.gif, ".gif")
     return outputs
 

@@ -14,7 +14,7 @@ from inpaintkit.apps.cli.holes import given, joined, usable
 from inpaintkit.apps.cli.options import OPTIONS, Holed, Modelled, Sampling, filling
 from inpaintkit.apps.cli.parsing import parse
 from inpaintkit.apps.cli.progress import progress
-from inpaintkit.apps.cli.writing import check_suffix, together
+from inpaintkit.apps.cli.writing import together
 from inpaintkit.core.errors import UsageError
 from inpaintkit.pipeline.fill import Inpainter, grown
 from inpaintkit.pipeline.fillers import Fill, Sampled, named
@@ -44,8 +44,7 @@ def run(argv: Sequence[str]) -> None:
     notes += usable(args, hole, name, picture, notes)
     hole = grown(hole, args.filling.grow) if args.filling.grow else hole
     outputs = results.named(args, picture, "filled")
-    results.check(args, picture, outputs, (args.sheet,), (args.mask,))
-    check_suffix(args.sheet, ".png")
+    results.check(args, picture, outputs, (), (args.mask,))
     fill, about = _filler(args)
     with progress(f"filling {picture.name}", args.quiet, "ring") as show:
         result, record = onion(picture, hole, fill, args.ring, show)

@@ -28,8 +28,11 @@ def named(args: Picturing, picture: Picture, tag: str, variants: int = 1) -> lis
 
 
 def check(args: Picturing, picture: Picture, outputs: Sequence[Path], extras: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
-    """Raise `NotWritable` or `BadInput` unless all can be written, none is an input and no two are one."""
-    paths = [*outputs, *(path for path in extras if path is not None)]
+    """Raise `NotWritable` or `BadInput` unless all can be written, none is an input and no two are one; `UsageError` for a sheet that
+    is not named as a picture. The sheet need not be among the extras."""
+    sheet = args.sheet if isinstance(args, Holed) else None
+    check_suffix(sheet, ".png")
+    paths = [*outputs, *(path for path in (sheet, *extras) if path is not None)]
     for path in paths:
         check_writable(path, args.overwrite, (args.image, *inputs))
     check_distinct(paths)
