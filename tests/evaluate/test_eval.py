@@ -47,7 +47,7 @@ def test_pictures_are_measured(tmp_path):
     assert all(score.changed == 0 and math.isnan(score.values["whole"]["ms_ssim"]) for score in scores)
     table = figures(scores)
     assert table["hole"]["mae"].mean == pytest.approx(20, abs=1e-4)
-    assert table["hole"]["mae"].low < 20 < table["hole"]["mae"].high
+    assert math.isnan(table["hole"]["mae"].low)  # three pictures are too few for an interval
     assert table["whole"]["ms_ssim"].n == 0
     assert {name: len(part) for name, part in areas(scores).items()} == {"0% to 10%": 1, "10% to 20%": 1, "20% to 30%": 1}
 
@@ -106,6 +106,10 @@ def test_kinds_of_masks_are_sub_folders(tmp_path):
     found = paired(results, truth, masks)
     assert [(pair.kind, pair.name) for pair in found.found] == [(k, n) for k in ("thick", "thin") for n in ("a", "b", "c")]
     assert {kind: len(part) for kind, part in kinds(list(scored(found.found, judges(["psnr"])))).items()} == {"thick": 3, "thin": 3}
+    assert found.unused == []
+    (results / "thin" / "b.png").rename(tmp_path / "b.png")
+    assert paired(results, truth, masks).unused == ["thin/b"]
+    (tmp_path / "b.png").rename(results / "thin" / "b.png")
     for path in (masks / "thin").iterdir():
         path.rename(masks / path.name)
     assert paired(results, truth, masks).unmatched == ["thin/a (no mask)", "thin/b (no mask)", "thin/c (no mask)"]
@@ -177,8 +181,12 @@ def test_masks_of_a_frozen_set_must_be_its_own(tmp_path):
     assert [pair.kind for pair in pairs] == ["thin"]
     assert len(list(scored(pairs, judges(["psnr"]), digests=digests(tmp_path / "set")))) == 1
     save(tmp_path / "set" / "thin" / "a.png", np.full((40, 40), 255))
-    with pytest.raises(BadInput, match="is not the mask of the set's list"):
-        list(scored(pairs, judges(["psnr"]), digests=digests(tmp_path / "set")))
+    one = paired(results / "thin", truth, tmp_path / "set" / "thin").found  # the folder of one kind is of the set too
+    for found, folder in ((pairs, tmp_path / "set"), (one, tmp_path / "set" / "thin")):
+        with pytest.raises(BadInput, match="is not the mask of the set's list"):
+            list(scored(found, judges(["psnr"]), digests=digests(folder)))
+    with pytest.raises(UsageError, match="fid: 1 pictures"):
+        evaluation.enough(pairs, ["psnr", "fid"])
 
 
 def test_metrics_on_a_file_of_features_carry_its_name(tmp_path):

@@ -17,6 +17,7 @@ from inpaintkit.core.locks import taken
 from inpaintkit.data.datasets import load
 from inpaintkit.evaluate import extractors, rows
 from inpaintkit.evaluate.features import differences, distance
+from inpaintkit.evaluate.frozen import freeze
 from inpaintkit.evaluate.grid import expected_minutes
 from inpaintkit.evaluate.inputs import fingerprint, read_pictures, squares
 from inpaintkit.evaluate.metrics import METRICS
@@ -203,7 +204,7 @@ def test_metrics_without_their_weights_are_refused_before_any_work(home, tmp_pat
 
 def test_expected_minutes_are_evaluations_times_the_measured_call(home, whole):
     grid = small.grid(home)
-    ticks = iter([0.0, 99.0, 100.0, 103.0])  # the second call took three seconds
+    ticks = iter([0.0, 99.0, 100.0, 103.0, 200.0, 202.0, 300.0, 350.0])  # the median of all but the first is three seconds
     assert expected_minutes(grid, grid.jobs(), lambda: next(ticks)) == pytest.approx(sum(row.nfe for row in rows.read(whole)) * 3 / 60)
 
 
@@ -281,6 +282,33 @@ def test_crops_lie_side_by_side_and_cover_no_pixel_twice():
     assert all((one == part % 251).all() for one, part in zip(cut, parts, strict=True))
     (middle,) = squares((image % 251).astype(np.uint8), 40)
     assert (middle == image[:, 10:50] % 251).all()
+
+
+def test_pictures_that_would_be_enlarged_are_left_out_and_told(tmp_path):
+    small.pictures(tmp_path / "photos", 2)  # 48 x 40 px
+    Image.new("RGB", (31, 200)).save(tmp_path / "photos" / "narrow.png")
+    told = []
+    found = read_pictures(Images(str(tmp_path / "photos"), 32), told.append)
+    assert len(found) == 2
+    assert told == [f"{tmp_path}/photos: 1 pictures, whose shorter sides are below 32 px"]
+    with pytest.raises(BadInput, match="no pictures of at least 96 px"):  # three squares side by side
+        read_pictures(Images(str(tmp_path / "photos"), 32, crops=6))
+    (tmp_path / "photos" / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(BadInput, match=r'bad.png: not a readable picture.*bad = "skip"'):
+        read_pictures(Images(str(tmp_path / "photos"), 32))
+    read_pictures(Images(str(tmp_path / "photos"), 32, bad="skip"), told.append)
+    assert "1 files that cannot be read, such as" in told[-1]
+    grid = small.grid(tmp_path, images={"source": str(tmp_path / "photos"), "size": 32, "bad": "skip"})
+    assert len(grid.missing) == 2
+
+
+def test_masks_of_a_frozen_set_must_be_its_own(home, tmp_path):
+    freeze(tmp_path / "set", ["thin"], (32, 32), list(small.grid(home).pictures))
+    grid = small.grid(home, masks={"folders": [str(tmp_path / "set" / "thin")]})
+    assert {mask for mask, _ in grid.holes} == {"thin"}
+    Image.new("L", (32, 32), 255).save(next((tmp_path / "set" / "thin").glob("*.png")))
+    with pytest.raises(BadInput, match="is not the mask of the set's list"):
+        small.grid(home, masks={"folders": [str(tmp_path / "set" / "thin")]})
 
 
 def test_held_out_pictures_are_those_that_training_holds_out(tmp_path):

@@ -1,41 +1,75 @@
-"""How far the results of a way are from the truths as sets, by mask: the kernel distance of KID on the features that a suite names."""
+"""How far the results of a way are from the truths as sets, by mask: FID and KID, and the same on the features that a suite names."""
 
 import math
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from inpaintkit.core.errors import BadInput
-from inpaintkit.evaluate import extractors, sets
-from inpaintkit.evaluate.extractors import Features
+from inpaintkit.evaluate import extractors, features, sets
 from inpaintkit.evaluate.figures import Figure
+from inpaintkit.evaluate.inception import clean
 from inpaintkit.evaluate.results import Results
 from inpaintkit.evaluate.rows import Row
+from inpaintkit.evaluate.suites import SETS
+
+Pooled = Callable[[Tensor], Tensor]
+"""A picture `(3, H, W)` in [-1, 1] -> its features `(D,)`."""
+Distances = dict[tuple[str, str], Figure]
+"""(cell, mask) -> the distance."""
 
 
-def kernels(results: Results) -> dict[str, dict[tuple[str, str], Figure]]:
-    """Extractor -> (cell, mask) -> distance of whole pictures with its 95 % interval, of each picture's first seed.
+def distances(results: Results) -> dict[str, Distances]:
+    """What tables call it -> distances of whole pictures from the truths, of each picture's first seed.
 
-    With no Inception features it is not KID, and carries the file's name. Files that are gone are left out.
+    "KID" with its 95 % interval and "FID", of `sets.LEAST` pictures or more, by Inception's features where the suite asks for them;
+    by those of a file KID's distance is called kernel[its name]. Weights that are gone are left out.
     """
-    return {found.name: _of(results, found) for file in results.about["suite"].get("features", ()) if (found := _there(Path(file)))}
+    suite, found = results.about["suite"], dict[str, Distances]()
+    if (asked := [name for name in SETS if name in suite["metrics"]]) and (pooled := _inception()) is not None:
+        pairs = _pairs(results, pooled)
+        found |= {name.upper(): {key: _figure(name, *pair) for key, pair in pairs.items()} for name in asked}
+    for file in suite.get("features", ()):
+        if (by := _of_file(Path(file))) is not None:
+            name, pooled = by
+            found[f"kernel[{name}]"] = {key: _figure("kid", *pair) for key, pair in _pairs(results, pooled).items()}
+    return found
 
 
-def _there(file: Path) -> Features | None:
+def _figure(name: str, real: np.ndarray, fake: np.ndarray) -> Figure:
+    if name == "kid":
+        return Figure(*(sets.kernel(real, fake) if len(real) else (math.nan,) * 3), len(real))
+    return Figure(sets.frechet(real, fake) if len(real) >= sets.LEAST else math.nan, math.nan, math.nan, len(real))
+
+
+def _inception() -> Pooled | None:
     try:
-        return extractors.load(file)
+        network = features.inception()
     except BadInput:
         return None
+    return lambda picture: network(clean(picture)[None])[0]
+
+
+def _of_file(file: Path) -> tuple[str, Pooled] | None:
+    try:
+        by = extractors.load(file)
+    except BadInput:
+        return None
+    return by.name, lambda picture: by.extract(picture[None])[1][0]
 
 
 @torch.no_grad()
-def _of(results: Results, by: Features) -> dict[tuple[str, str], Figure]:
+def _pairs(results: Results, pooled: Pooled) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
+    """(cell, mask) -> features of the truths and of the results, `(N, D)` each; every picture is looked at once."""
+
     @cache
-    def pooled(file: str) -> np.ndarray:
-        values = torch.from_numpy(results.array(file).astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
-        return np.asarray(by.extract(values)[1][0].double().numpy())
+    def of(file: str) -> np.ndarray:
+        picture = torch.from_numpy(results.array(file).astype(np.float32) / 127.5 - 1).permute(2, 0, 1)
+        return np.asarray(pooled(picture).double().numpy())
 
     found = {}
     for cell in results.cells:
@@ -43,8 +77,6 @@ def _of(results: Results, by: Features) -> dict[tuple[str, str], Figure]:
             first: dict[str, Row] = {}
             for row in results.of(cell["label"], mask):
                 first.setdefault(row.picture, row)
-            real = np.array([pooled(f"truth/{picture}.png") for picture in first])
-            fake = np.array([pooled(row.file) for row in first.values()])
-            value, low, high = sets.kernel(real, fake) if first else (math.nan,) * 3
-            found[cell["label"], mask] = Figure(value, low, high, len(first))
+            real = np.array([of(f"truth/{picture}.png") for picture in first])
+            found[cell["label"], mask] = real, np.array([of(row.file) for row in first.values()])
     return found

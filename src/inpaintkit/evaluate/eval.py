@@ -73,15 +73,20 @@ def judges(names: Sequence[str], files: Sequence[Path] = (), where: Path | None 
     return Judges([n for n in METRICS if n in names], networks, loaded, features.inception(where) if distances else None, distances)
 
 
+def enough(found: Sequence[Pair], names: Sequence[str]) -> None:
+    """Raise `UsageError` for too few pictures of a kind of mask for FID, if it is among the metrics named."""
+    smallest = min((sum(pair.kind == kind for pair in found) for kind in {pair.kind for pair in found}), default=0)
+    if "fid" in names and smallest < sets.LEAST:
+        raise UsageError(f"--metrics fid: {smallest} pictures, and it is biased below {sets.LEAST:,}; use kid, which is not")
+
+
 def scored(found: Sequence[Pair], by: Judges, limits: Limits = LIMITS, digests: Mapping[Path, str] | None = None) -> Iterator[Score]:
     """Measure one result after the other; masks of a frozen set have `digests`.
 
     Raises `BadInput` for files that cannot be read or differ in size and for a mask that is not the set's, and `UsageError` for too
     few pictures for FID.
     """
-    smallest = min((sum(pair.kind == kind for pair in found) for kind in {pair.kind for pair in found}), default=0)
-    if "fid" in by.sets and smallest < sets.LEAST:
-        raise UsageError(f"--metrics fid: {smallest} pictures, and it is biased below {sets.LEAST:,}; use kid, which is not")
+    enough(found, by.sets)
     for pair in found:
         yield _score(pair, by, limits, (digests or {}).get(pair.mask))
 

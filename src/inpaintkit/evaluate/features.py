@@ -170,9 +170,14 @@ def lpips(name: str, where: Path | None = None) -> LPIPS:
     return network.eval().requires_grad_(False)
 
 
+def inception_file(where: Path | None = None) -> Path:
+    """Inception's weights. Raises `BadInput`."""
+    return found(WEIGHTS["inception"].file, WEIGHTS["inception"].url, where)
+
+
 def inception(where: Path | None = None) -> Inception:
     """The standard network of FID with its public weights. Raises `BadInput`."""
-    path = found(WEIGHTS["inception"].file, WEIGHTS["inception"].url, where)
+    path = inception_file(where)
     network = Inception()
     fit(network, {k: v for k, v in read_tensors(path, leave_out=COUNTER).items() if not k.startswith("fc.")}, path)
     return network.eval().requires_grad_(False)

@@ -128,10 +128,15 @@ def listed(folder: Path) -> dict:
 
 
 def digests(folder: Path) -> dict[Path, str]:
-    """File -> digest, of the masks of a set; empty where the folder holds no list. Raises `BadInput`."""
-    if not (folder / LIST).is_file():
+    """File -> digest, of the masks of a set, or of the set that the folder of one kind belongs to; empty where there is no list.
+    Raises `BadInput`."""
+    whole = next((place for place in (folder, folder.parent) if (place / LIST).is_file()), None)
+    if whole is None:
         return {}
-    return {folder / kind / f"{name}.png": value for kind, names in listed(folder)["masks"].items() for name, value in names.items()}
+    masks = listed(whole)["masks"]
+    if whole != folder:
+        masks = {kind: names for kind, names in masks.items() if kind == folder.name}
+    return {whole / kind / f"{name}.png": value for kind, names in masks.items() for name, value in names.items()}
 
 
 def check(path: Path, hole: Mask, expected: str) -> None:

@@ -57,6 +57,7 @@ def sheets(results: Results, pictures: Pictures, shown: int) -> str:
     parts = ["<h2>Contact sheets</h2>"]
     if len(results.pictures) > shown:
         parts.append(f"<p>The first {shown} of {len(results.pictures)} pictures; all are in the folder.</p>")
+    failed = {row.key[:3] for row in results.rows if row.error is not None}
     first: dict[tuple[str, str, str], Row] = {}
     for row in results.good:
         first.setdefault((row.cell, row.mask, row.picture), row)
@@ -68,8 +69,9 @@ def sheets(results: Results, pictures: Pictures, shown: int) -> str:
             parts.append(f"<tr><th>{escape(picture)}</th><td>{pictures.file(f'truth/{picture}.png', f'{picture}, truth', 'truth')}</td>")
             parts.append(f"<td>{pictures.hole(mask, picture)}</td>")
             for cell in results.cells:
-                made = first.get((cell["label"], mask, picture))
-                image = "failed" if made is None else pictures.file(made.file, _named(results, made), "result")
+                key = cell["label"], mask, picture
+                gone = "failed" if key in failed else "not made yet"
+                image = pictures.file(first[key].file, _named(results, first[key]), "result") if key in first else gone
                 parts.append(f"<td>{image}</td>")
             parts.append("</tr>")
         parts.append("</table></div>")

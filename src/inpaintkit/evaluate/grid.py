@@ -12,10 +12,11 @@ import numpy as np
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.settings import dumped
 from inpaintkit.evaluate import extractors
-from inpaintkit.evaluate.features import differences, lpips, lpips_files
+from inpaintkit.evaluate.features import differences, inception_file, lpips, lpips_files
 from inpaintkit.evaluate.inputs import read_holes, read_pictures
 from inpaintkit.evaluate.metrics import METRICS, Maps
-from inpaintkit.evaluate.suites import PERCEPTUAL, Cell, Suite, cells
+from inpaintkit.evaluate.sets import LEAST
+from inpaintkit.evaluate.suites import PERCEPTUAL, SETS, Cell, Suite, cells
 from inpaintkit.evaluate.tasks import Given, Load
 from inpaintkit.methods.gradient import GradientMethod
 from inpaintkit.models.weights import sha256
@@ -52,12 +53,12 @@ class Grid:
     others: dict[str, Any]
     """Networks that tasks name."""
     missing: dict[str, str]
-    """Model or other network that cannot be loaded -> why, one line."""
+    """What was left out -> why, one line: models and other networks that cannot be loaded, pictures."""
 
     @property
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Name -> whether higher is better, and the unit; the suite's, then those of `features`."""
-        named = dict.fromkeys([*self.suite.metrics, *self.networks])
+        named = dict.fromkeys([*(name for name in self.suite.metrics if name not in SETS), *self.networks])
         return {
             name: {"higher": name in METRICS and METRICS[name].higher, "unit": METRICS[name].unit if name in METRICS else ""}
             for name in named
@@ -66,6 +67,7 @@ class Grid:
     def files(self) -> dict[str, str]:
         """Weights and networks that decide about rows, apart from the models -> sha256."""
         heads = [path for name in self.suite.metrics if name in PERCEPTUAL for path in lpips_files(name.removeprefix("lpips_"))]
+        heads += [inception_file()] if set(SETS) & set(self.suite.metrics) else []
         return self.features | {str(path): sha256(path) for path in [*heads, *map(Path, self.suite.fillers)] if path.is_file()}
 
     def jobs(self) -> list[Job]:
@@ -105,15 +107,20 @@ def opened(suite: Suite, device: str = "auto", dtype: str = "auto") -> Grid:
 
     A model that is not there leaves out the ways that need it; when that is all of them, its line is raised.
     """
-    pictures = read_pictures(suite.images)
+    missing: dict[str, str] = {}
+    pictures = read_pictures(suite.images, lambda line: missing.update({f"pictures, {len(missing)}": line}))
+    if "fid" in suite.metrics and len(pictures) < LEAST:
+        raise UsageError(f"metrics = 'fid': {len(pictures)} pictures, and it is biased below {LEAST:,}; use kid, which is not")
+    if set(SETS) & set(suite.metrics):
+        inception_file()  # needed by the report, and refused now if it is not there
     holes = read_holes(suite.masks, list(pictures), suite.images.size)
-    networks, every, missing = read_networks(suite), cells(suite), dict[str, str]()
+    networks, every = read_networks(suite), cells(suite)
     names = dict.fromkeys(cell.model for cell in every if cell.model is not None)
     pipes = _loaded({name: partial(Inpainter.from_pretrained, name) for name in names}, device, dtype, missing)
     others = _loaded({name: load for cell in every for name, load in cell.task.needs().items()}, device, dtype, missing)
     there = [cell for cell in every if cell.model in (None, *pipes) and cell.task.needs().keys() <= others.keys()]
     if not there:
-        raise BadInput(next(iter(missing.values())))
+        raise BadInput(next(line for name, line in missing.items() if not name.startswith("pictures")))
     grid = Grid(suite, there, pictures, holes, pipes, *networks, others, missing)
     for cell in there:
         grid.evaluations(next(job for job in grid.jobs() if job.cell == cell))  # a walk that cannot be walked is refused now

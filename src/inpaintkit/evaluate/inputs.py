@@ -1,6 +1,7 @@
 """The pictures and holes of a suite."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from inpaintkit.data.datasets import Pictures, Source, load
 from inpaintkit.data.holes import read_mask
 from inpaintkit.data.masks import MASKS, draw
 from inpaintkit.data.members import SUFFIXES
-from inpaintkit.evaluate.frozen import drawn, kinds
+from inpaintkit.evaluate.frozen import check, digests, drawn, kinds
 from inpaintkit.evaluate.suites import SKIMAGE, Images, Masks, slug
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "retina")
@@ -22,17 +23,25 @@ LISTED = 5
 """Names in a message, at most."""
 
 
-def read_pictures(images: Images) -> dict[str, np.ndarray]:
-    """Name -> picture (size, size, 3) uint8, in the order of their names in the source; crops are numbered."""
+def read_pictures(images: Images, noted: Callable[[str], None] = lambda line: None) -> dict[str, np.ndarray]:
+    """Name -> picture (size, size, 3) uint8, in the order of their names in the source; crops are numbered.
+
+    None is enlarged: pictures that are too small are left out, which `noted` is told in one line, as of files that cannot be read
+    where `images.bad` is "skip". Raises `BadInput`.
+    """
     if images.source == SKIMAGE:
         from skimage import data
 
         chosen = PHOTOS[: images.limit]
         found = [(name, np.asarray(getattr(data, name)())) for name in chosen]
     else:
-        least, short = min(32, images.size), images.size * _grid(images.crops)[0]
+        side = images.size * _grid(images.crops)[1]
         limit = images.limit if images.split is None else None
-        loaded = load([Source(Path(images.source), limit=limit)], {}, smallest=least, short_side=short)
+        loaded = load([Source(Path(images.source), limit=limit)], {}, side, images.bad, side)
+        if loaded.small:
+            noted(f"{images.source}: {loaded.small} pictures, whose shorter sides are below {side} px")
+        if loaded.skipped:
+            noted(f"{images.source}: {len(loaded.skipped)} files that cannot be read, such as {loaded.skipped[0].file}")
         if images.split is not None:
             loaded = _spread(loaded.split()[images.split], images)
         found = list(zip(loaded.names, loaded.images, strict=True))
@@ -69,8 +78,11 @@ def read_holes(masks: Masks, pictures: list[str], size: int) -> dict[tuple[str, 
         if missing := [name for name in pictures if name not in files]:
             more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
             raise BadInput(f"{folder}: has no mask for {', '.join(missing[:LISTED])}{more}; name each after its picture")
+        expected = digests(folder)
         for name in pictures:
             holes[folder.name, name] = read_mask(files[name], (size, size))
+            if files[name] in expected:
+                check(files[name], holes[folder.name, name], expected[files[name]])
             if not holes[folder.name, name].any():
                 raise BadInput(f"{files[name]}: has no hole; white is what is to be filled")
     return holes

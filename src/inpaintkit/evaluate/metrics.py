@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.special import ndtr, stdtrit
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
@@ -27,6 +28,8 @@ BORDER = 4
 """Pixels on either side of the hole's outline that make the border region."""
 WINDOW = 11
 """Pixels of each side of SSIM's window."""
+FEWEST = 6
+"""Values from which an interval is given: of fewer, resampling says too little."""
 SMALLEST_MS = 176
 """Shorter side from which MS-SSIM is given: the smallest of its five scales holds an 11 px window (Wang et al. 2003)."""
 
@@ -156,13 +159,19 @@ def diversity(samples: Sequence[Tensor], hole: np.ndarray, between: Callable[[Te
 
 
 def interval(values: Sequence[float], level: float = 0.95, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """Bootstrap percentile interval of the mean (Efron 1979) of the finite values; (NaN, NaN) for fewer than two."""
+    """Bootstrap percentile interval of the mean (Efron 1979) of the finite values; (NaN, NaN) for fewer than `FEWEST`.
+
+    The percentiles of few values are too near: they are taken further out, as far as makes the interval of a normal distribution
+    that of Student's t (expanded percentiles, Hesterberg 2015).
+    """
     array = np.asarray(values, float)
     array = array[np.isfinite(array)]
-    if len(array) < 2:
+    n = len(array)
+    if n < FEWEST:
         return math.nan, math.nan
+    tail = float(ndtr(stdtrit(n - 1, (1 - level) / 2) * math.sqrt(n / (n - 1))))
     rng = np.random.default_rng(seed)
     block = max(1, 1_000_000 // len(array))  # draws in memory at once
     means = [array[rng.integers(len(array), size=(min(block, draws - i), len(array)))].mean(1) for i in range(0, draws, block)]
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
     return float(low), float(high)

@@ -17,10 +17,11 @@ BIN = 0.1
 """Width of a bin of hole shares."""
 SHOWN_FIRST: tuple[Region, ...] = ("hole", "whole", "border")
 NOTE = (
-    "Means over pictures (masks and seeds of a picture averaged first) with bootstrap 95 % intervals over pictures; bold: the best mean. "
+    "Means over pictures (masks and seeds of a picture averaged first) with bootstrap 95 % intervals, of six pictures or more; "
+    "bold: the best mean. "
     "A way with rows that failed or are not made yet is neither marked as best nor drawn against cost: its mean is over other pictures. "
     "Evaluations are of the network, for each sample; seconds are medians. Scores against the truth reward the likeliest filling: "
-    "a plausible one that is not the truth scores low. No FID: it is biased below 2,000 pictures."
+    "a plausible one that is not the truth scores low."
 )
 
 
@@ -139,8 +140,14 @@ def _wins(results: Results) -> str:
         return ""
     text = [[a, *("" if a == b else _share(results.won(a, b)) for b in names)] for a in names]
     first = report.title(results, results.first)
-    about = f"Share of masks and pictures on which the way on the left has the better {first} in the hole, with intervals over pictures."
-    return f"<h2>Paired wins</h2><p>{escape(about)}</p>" + table(results, ["", *(str(i) for i in range(1, len(names) + 1))], text)
+    about = f"Share of masks and pictures on which the way on the left has the better {first} in the hole, with Wilson's intervals."
+    numbers = [str(i) for i in range(1, len(names) + 1)]
+    parts = [f"<h2>Paired wins</h2><p>{escape(about)}</p>", table(results, ["", *numbers], text), f"<h2>{report.PAIRED}</h2>"]
+    parts.append("<p>The way on the left less the one above, masks and seeds of a picture averaged first.</p>")
+    for metric in results.metrics:
+        inner = table(results, ["", *numbers], report.paired(results, metric)[1])
+        parts.append(f"<details><summary>{escape(report.title(results, metric))}</summary>{inner}</details>")
+    return "\n".join(parts)
 
 
 def _share(figure: Figure) -> str:

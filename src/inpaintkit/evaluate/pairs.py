@@ -41,7 +41,7 @@ class Pairs:
     unmatched: list[str]
     """Results without a truth or a mask, with what is missing."""
     unused: list[str]
-    """Names of truths without a result."""
+    """Names of truths without a result, with the kind of mask where there are results for other kinds."""
 
 
 def paired(results: Path, truth: Path, masks: Path) -> Pairs:
@@ -65,8 +65,10 @@ def paired(results: Path, truth: Path, masks: Path) -> Pairs:
     if not found:
         cause = f"no result has both a truth and a mask: {listed(unmatched)}" if unmatched else "holds no pictures"
         raise BadInput(f"{results}: {cause}; name results and masks as the truth's files")
-    used = {name for _, name in found}
-    return Pairs(list(found.values()), unmatched, [name for name in truths if name not in used])
+    used, kinds = {name for _, name in found}, dict.fromkeys(kind for kind, _ in found)
+    unused = [name for name in truths if name not in used]
+    unused += [f"{kind}/{name}".lstrip("/") for kind in kinds for name in truths if name in used and (kind, name) not in found]
+    return Pairs(list(found.values()), unmatched, unused)
 
 
 def files(folder: Path, suffixes: set[str] = SUFFIXES) -> dict[str, Path]:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from inpaintkit.core.files import write_bytes
-from inpaintkit.evaluate.distances import kernels
+from inpaintkit.evaluate.distances import distances
 from inpaintkit.evaluate.figures import Figure
 from inpaintkit.evaluate.metrics import REGIONS, Region
 from inpaintkit.evaluate.results import Line, Results, load, mean, of
 
-SETS = "Distance of the sets, kernel[{name}] ↓"
-"""As KID, but of other features than Inception's; unbiased at any number of pictures."""
+SETS = "Distance of the sets, {name} ↓"
+"""KID, and kernel[NAME] of other features than Inception's, are unbiased at any number of pictures; FID is given from 2,000."""
+PAIRED = "Differences, picture by picture, in the hole"
 HTML, CSV, MARKDOWN = "report.html", "report.csv", "report.md"
 
 
@@ -59,6 +60,10 @@ def markdown(results: Results) -> str:
         text += [f"## {region}", "", *_table(*summary(results, region)), ""]
         for metric in results.metrics:
             text += [f"### {title(results, metric)}, by mask", "", *_table(*by_mask(results, region, metric)), ""]
+    if len(results.cells) > 1:
+        text += [f"## {PAIRED}", ""]
+        for metric in results.metrics:
+            text += [f"### {title(results, metric)}", "", *_table(*paired(results, metric)), ""]
     for name, (head, lines) in set_tables(results).items():
         text += [f"## {cell(SETS.format(name=name))}", "", *_table(head, lines), ""]
     return "\n".join(text)
@@ -87,7 +92,16 @@ def counted(images: dict[str, Any]) -> str:
 def summary(results: Results, region: Region) -> tuple[list[str], list[list[str]]]:
     """(head, lines) of the table of ways, figures with 95 % intervals over pictures."""
     head = ["way", "steps", "evaluations", *(title(results, m) for m in results.metrics)]
-    head += ["seam (1 = as in the truth)", "diversity of seeds", "s per sample", "peak MiB", "change outside", "n", "rows", "failed"]
+    head += [
+        "seam (1 = as in the truth)",
+        "diversity of seeds, of 255",
+        "s per sample",
+        "peak MiB",
+        "change outside",
+        "n",
+        "rows",
+        "failed",
+    ]
     lines = []
     for line in (results.line(cell, region) for cell in results.cells):
         n = max((f.n for f in line.figures.values()), default=0)
@@ -107,14 +121,28 @@ def by_mask(results: Results, region: Region, metric: str) -> tuple[list[str], l
     return head, lines
 
 
+def paired(results: Results, metric: str) -> tuple[list[str], list[list[str]]]:
+    """(head, lines): the way on the left less the one above, on the same masks and pictures, in the hole."""
+    names = [cell["label"] for cell in results.cells]
+    lines = [[one, *("" if one == other else signed(results.ahead(one, other, metric)) for other in names)] for one in names]
+    return ["less", *names], lines
+
+
+def signed(figure: Figure) -> str:
+    """A difference with its interval."""
+    if math.isnan(figure.mean):
+        return "-"
+    return f"{figure.mean:+.3g}" + ("" if math.isnan(figure.low) else f" [{figure.low:+.3g}, {figure.high:+.3g}]")
+
+
 def set_tables(results: Results) -> dict[str, tuple[list[str], list[list[str]]]]:
-    """Extractor -> (head, lines): distance of each way's pictures from the truths, as sets."""
+    """What it is called -> (head, lines): distance of each way's pictures from the truths, as sets."""
     return {
         name: (
             ["way", *results.masks],
             [[cell["label"], *(shown(found[cell["label"], mask]) for mask in results.masks)] for cell in results.cells],
         )
-        for name, found in kernels(results).items()
+        for name, found in distances(results).items()
     }
 
 

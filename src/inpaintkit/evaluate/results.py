@@ -14,7 +14,7 @@ import torch
 from inpaintkit.core.errors import BadInput
 from inpaintkit.data.reading import read_picture
 from inpaintkit.evaluate import rows
-from inpaintkit.evaluate.figures import Figure, figure
+from inpaintkit.evaluate.figures import Figure, figure, share
 from inpaintkit.evaluate.metrics import Region, diversity
 from inpaintkit.evaluate.rows import Row
 
@@ -123,15 +123,22 @@ class Results:
 
     def won(self, one: str, other: str, region: Region = "hole") -> Figure:
         """Share of (mask, picture) pairs on which one cell beats another in the first metric, ties half; seeds are averaged first."""
-        first, second = (self._pairs(name, region) for name in (one, other))
         higher = self.metrics[self.first]["higher"]
-        both = [key for key in first if key in second and not math.isnan(first[key] + second[key])]
-        return figure((key[1], 0.5 if first[key] == second[key] else float((first[key] > second[key]) == higher)) for key in both)
+        return share((key[1], 0.5 if a == b else float((a > b) == higher)) for key, a, b in self._both(one, other, self.first, region))
 
-    def _pairs(self, cell: str, region: Region) -> dict[tuple[str, str], float]:
+    def ahead(self, one: str, other: str, metric: str, region: Region = "hole") -> Figure:
+        """A metric of one cell less that of another on the same mask and picture; seeds are averaged first, then masks."""
+        return figure((key[1], a - b) for key, a, b in self._both(one, other, metric, region) if math.isfinite(a - b))
+
+    def _both(self, one: str, other: str, metric: str, region: Region) -> list[tuple[tuple[str, str], float, float]]:
+        """(mask, picture) and the two values, where both cells have one."""
+        first, second = (self._pairs(name, metric, region) for name in (one, other))
+        return [(key, first[key], second[key]) for key in first if key in second and not math.isnan(first[key] + second[key])]
+
+    def _pairs(self, cell: str, metric: str, region: Region) -> dict[tuple[str, str], float]:
         groups: dict[tuple[str, str], list[float]] = {}
         for row in self.of(cell):
-            groups.setdefault((row.mask, row.picture), []).append(row.value(region, self.first))
+            groups.setdefault((row.mask, row.picture), []).append(row.value(region, metric))
         return {key: fmean(group) for key, group in groups.items()}
 
 

@@ -18,6 +18,9 @@ from typing import Any
 from inpaintkit.core.errors import BadInput, NotWritable
 from inpaintkit.core.files import write_bytes
 
+NEEDED = ("suite", "versions", "missing", "device", "dtype", "threads", "cells", "metrics", "machines")
+CELL = {"label", "folder", "model", "filler", "steps", "rows"}
+"""What is read of suite.json, and of each of its cells."""
 ROWS, SUITE = "rows.jsonl", "suite.json"
 Key = tuple[str, str, str, int | None]
 
@@ -98,11 +101,13 @@ def about(folder: Path) -> dict[str, Any]:
     path = folder / SUITE
     try:
         found = json.loads(path.read_bytes())
-        if not {"suite", "cells", "versions", "machines"} <= found.keys():
+        if lacking := [name for name in NEEDED if name not in found]:
+            raise BadInput(f"{path}: was written by another version of inpaintkit (it has no {lacking[0]}); run the suite again")
+        if not all(cell.keys() >= CELL for cell in found["cells"]):
             raise ValueError
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}; name a folder that `inpaintkit bench run` wrote") from None
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise BadInput(f"{path}: is not what `inpaintkit bench run` writes; name another folder") from None
     return dict(found)
 
@@ -157,7 +162,7 @@ def _plain(value: Any) -> Any:
 
 def _row(values: dict[str, Any]) -> Row:
     kept = {f.name: values[f.name] for f in fields(Row) if f.name in values}
-    for name in ("seam", "changed", "seconds"):
+    for name in ("area", "seam", "changed", "seconds"):
         kept[name] = _number(kept.get(name))
     kept["metrics"] = {region: {k: _number(v) for k, v in of.items()} for region, of in kept.get("metrics", {}).items()}
     kept["levels"] = tuple(kept.get("levels", ()))

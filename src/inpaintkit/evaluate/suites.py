@@ -29,6 +29,8 @@ from inpaintkit.pipeline.job import Options
 SKIMAGE = "skimage"
 DEFAULT_METHOD = "default"
 PLAINLY = Options()
+SETS = ("kid", "fid")
+"""Metrics of all pictures of a way and a mask together, by Inception's features; they stand in tables of their own."""
 PERCEPTUAL = tuple(f"lpips_{name}" for name in BACKBONES)
 """Metrics whose networks need weights that are got separately."""
 
@@ -44,6 +46,8 @@ class Images(Settings):
     """At most so many, spread evenly."""
     crops: Annotated[int, Field(ge=1, le=64)] = 1
     """Squares cut from each picture, side by side: 1 = the middle one. Those of one picture resemble each other."""
+    bad: Literal["refuse", "skip"] = "refuse"
+    """What is done with files that cannot be read."""
     split: Literal["train", "validation", "test"] | None = None
     """Only those that training with the shares 0.75, 0.15, 0.10 takes for this; they are told by their content."""
 
@@ -53,9 +57,10 @@ class Masks(Settings):
     """Where the holes are; every picture gets one of each kind and one of each folder."""
 
     kinds: tuple[str, ...] = ()
-    """Drawn for each picture from the seed and the picture's name; kinds and families as `inpaintkit mask set` has them."""
+    """Kinds and families as `inpaintkit mask set` has them, drawn for each picture from the seed and its name: they are not the masks of
+    a set, whose folders can be named instead."""
     folders: tuple[str, ...] = ()
-    """Folders that hold a mask for every picture, of `size` and under its name (.png), white = hole."""
+    """Folders that hold a mask for every picture, of `size` and under its name (.png), white = hole; those of a set are checked."""
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -108,7 +113,7 @@ class Suite(Settings):
     """How all methods fill apart from the method itself."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("psnr", "mae", "ssim")
-    """The first one ranks."""
+    """The first one ranks. Those of `SETS` need Inception's weights; fid needs 2,000 pictures too."""
     features: tuple[str, ...] = ()
     """Weights of classifiers, as `inpaintkit eval --features` takes them: a perceptual distance is measured with each."""
     strips: Annotated[int, Field(ge=0)] = 1
@@ -160,8 +165,10 @@ def check(suite: Suite) -> None:
         except UsageError as error:
             raise UsageError(f"methods.{i}.options = {entry.options}: {error}") from None
     for name in suite.metrics:
-        if name not in METRICS and name not in PERCEPTUAL:
-            raise UsageError(f"metrics = {name!r}: no such metric{_near(name, [*METRICS, *PERCEPTUAL])}")
+        if name not in (*METRICS, *PERCEPTUAL, *SETS):
+            raise UsageError(f"metrics = {name!r}: no such metric{_near(name, [*METRICS, *PERCEPTUAL, *SETS])}")
+    if suite.metrics[0] in SETS:
+        raise UsageError(f"metrics = {suite.metrics[0]!r}: is no metric of single pictures and cannot rank; put one of those first")
     try:
         kinds(suite.masks.kinds)
     except UsageError as error:

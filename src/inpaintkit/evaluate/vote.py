@@ -12,6 +12,7 @@ import numpy as np
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.files import write_bytes
 from inpaintkit.data.images import encode_png, from_array
+from inpaintkit.evaluate import parts
 from inpaintkit.evaluate.results import Results, load
 from inpaintkit.evaluate.rows import Row
 from inpaintkit.pipeline.sheets import tinted
@@ -25,6 +26,8 @@ def write(folder: Path, cells: tuple[str, ...] = (), shuffle: int = 0, trials: i
     cells: labels of those compared, every pair of them; all unless given. shuffle: seed of the order, the sides and the choice
     of at most `trials` of all pairs. Raises `BadInput` when there is nothing to compare, `UsageError` for an unknown label.
     """
+    if (about := parts.about(Path(folder))) is not None:
+        raise UsageError(f"{folder}: holds several suites; name one of them, such as {Path(folder) / about['parts'][0]}")
     results = load(Path(folder))
     data = questions(results, cells, shuffle, trials)
     template = (Path(__file__).parent / "vote.html").read_text(encoding="utf-8")

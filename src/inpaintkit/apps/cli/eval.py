@@ -66,6 +66,7 @@ def run(argv: Sequence[str]) -> None:
     pairs = paired(args.results, args.truth, args.masks)
     if pairs.unmatched and not args.partial:
         raise BadInput(f"{args.results}: has no partner for {listed(pairs.unmatched)}; name files alike, or leave them out with --partial")
+    evaluation.enough(pairs.found, args.metrics)  # before weights are asked for
     by = evaluation.judges(args.metrics, args.features)
     notes = [f"{len(pairs.unmatched)} results left out: {listed(pairs.unmatched)}"] * bool(pairs.unmatched)
     notes += [f"{len(pairs.unused)} truths have no result: {listed(pairs.unused)}"] * bool(pairs.unused)
@@ -141,7 +142,8 @@ def _lines(tables: Tables, counts: dict[str, int], sets: Sets, changed: float) -
     yield f"\nlargest difference outside the holes: {changed:g} of 255"
     for kind, part in sets.items():
         for name, (value, low, high) in part.items():
-            yield f"{name}{f', {kind}' if kind else ''}: {value:.4g}" + ("" if math.isnan(low) else f" [{low:.4g}, {high:.4g}]")
+            known = "of fewer than three pictures it is not known" if math.isnan(value) else f"{value:.4g}"
+            yield f"{name}{f', {kind}' if kind else ''}: {known}" + ("" if math.isnan(low) else f" [{low:.4g}, {high:.4g}]")
     metrics = [name for name in everything["hole"] if name != "ms_ssim"]
     yield "\n| in the hole | pictures | " + " | ".join(map(_titled, metrics)) + " |\n|---" + "|---" * (len(metrics) + 1) + "|"
     for group, table in tables.items():
