@@ -1,13 +1,12 @@
-"""Every way of upscaling against bicubic: PSNR and SSIM of pictures made smaller in two ways and enlarged again.
+"""Every way of upscaling against bicubic: how near pictures made smaller in two ways and enlarged again are to what they were.
 
-python recipes/upscale_table.py --images DIR [--limit N] [--factor 2|4] [--side 128] [--ways NAME ...] [--out DIR]
+python recipes/upscale_table.py --images DIR [--limit N] [--factor 2|4] [--side 128] [--ways NAME ...] [--features FILE ...] [--out DIR]
 
 Every picture is cut square, reduced to --side by an antialiased resize, and that is the truth. "averaged": means of cells;
 "decimated": every second (fourth) pixel. The mask ways are told of both that they are decimated.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,11 +14,15 @@ from typing import Literal
 import numpy as np
 import tyro
 from PIL import Image, ImageOps
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from inpaintkit import DDNM, ILVR, Inpainter, Walk
 from inpaintkit.core.sampler import Method
 from inpaintkit.data.images import Picture, from_array
+from inpaintkit.evaluate import extractors
+from inpaintkit.evaluate.features import differences
+from inpaintkit.evaluate.figures import figure
+from inpaintkit.evaluate.metrics import Maps, measured
+from inpaintkit.evaluate.report import shown
 from inpaintkit.pipeline.upscale import Upscale, enlarged, upscale
 
 
@@ -32,11 +35,12 @@ class Table:
     ways: tuple[str, ...] = ("bicubic", "operator", "operator, ddnm, 20 steps", "ilvr", "bicubic-mask", "insert-mask")
     seed: int = 0
     dtype: str = "auto"
+    features: tuple[Path, ...] = ()
+    """Weights of classifiers, as `inpaintkit eval --features` takes them."""
     out: Path | None = None
 
 
-def main(args: Table, more: Callable[[np.ndarray, np.ndarray], list[float]] = lambda a, b: []) -> None:
-    """`more` gives further figures of (result, truth), both (H, W, 3) uint8."""
+def main(args: Table) -> None:
     truth = [square(Image.open(file), args.side) for file in sorted(args.images.iterdir())[: args.limit]]
     pipe = Inpainter.from_pretrained(dtype=args.dtype, micro_batch=4)
     f = args.factor
@@ -45,7 +49,9 @@ def main(args: Table, more: Callable[[np.ndarray, np.ndarray], list[float]] = la
         "decimated": [np.ascontiguousarray(t[::f, ::f]) for t in truth],
     }
     rows: dict[str, list[np.ndarray]] = {"truth": truth}
-    print("| input | way | evaluations | seconds | psnr | ssim |\n|---|---|---|---|---|---|")
+    networks = {one.name: maps(one.extract) for one in map(extractors.load, args.features)}
+    head = "input", "way", "evaluations", "seconds", "psnr", "ssim", *networks
+    print(f"{len(truth)} pictures, 95 % intervals\n| {' | '.join(head)} |\n{'|---' * len(head)}|")
     for given, smaller in made.items():
         for way in args.ways:
             began, large = time.perf_counter(), list[np.ndarray]()
@@ -53,18 +59,23 @@ def main(args: Table, more: Callable[[np.ndarray, np.ndarray], list[float]] = la
                 result, nfe = enlarge(pipe, from_array(values), way, f, given == "decimated", args.seed)
                 large.append(result.pixels)
             seconds = (time.perf_counter() - began) / len(truth)
-            figures = np.mean(
-                [
-                    [peak_signal_noise_ratio(t, x), structural_similarity(t, x, channel_axis=2), *more(x, t)]
-                    for x, t in zip(large, truth, strict=True)
-                ],
-                axis=0,
-            )
-            print(f"| {given} | {way} | {nfe} | {seconds:.1f} | {figures[0]:.2f} |", *(f"{v:.3f} |" for v in figures[1:]), flush=True)
+            values_of = [compared(x, t, networks) for x, t in zip(large, truth, strict=True)]
+            texts = [shown(figure((str(i), of[name]) for i, of in enumerate(values_of))) for name in values_of[0]]
+            print(f"| {given} | {way} | {nfe} | {seconds:.1f} | {' | '.join(texts)} |", flush=True)
             rows[f"{given}, {way}"] = large
             if args.out is not None:
                 args.out.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(np.concatenate([np.concatenate(row, 1) for row in rows.values()])).save(args.out / f"upscale-{f}.png")
+
+
+def maps(extract: extractors.Extractor) -> Maps:
+    return lambda one, other: differences(extract(one)[0], extract(other)[0])
+
+
+def compared(result: np.ndarray, truth: np.ndarray, networks: dict[str, Maps]) -> dict[str, float]:
+    """Metric -> value over the whole picture; both are (H, W, 3) uint8."""
+    one, other = (from_array(array).tensor()[0] for array in (result, truth))
+    return measured(one, other, np.ones(truth.shape[:2], bool), ["psnr", "ssim"], networks)["whole"]
 
 
 def enlarge(pipe: Inpainter, picture: Picture, way: str, factor: Literal[2, 4], decimated: bool, seed: int) -> tuple[Picture, int]:
