@@ -46,6 +46,19 @@ def given(*fields: np.ndarray) -> Measurements:
     return Measurements("here", values, ~np.isnan(values[..., 0]), None, (True, False))
 
 
+def test_one_field_with_an_axis_of_one_channel_is_one_field(model, tmp_path):
+    f = field()
+    np.save(tmp_path / "channel.npy", f[..., None])
+    np.save(tmp_path / "plain.npy", f)
+    np.save(tmp_path / "hole.npy", np.isnan(f))
+    one, plain = (read(tmp_path / f"{name}.npy", model.config, tmp_path / "hole.npy") for name in ("channel", "plain"))
+    assert one.values.shape == plain.values.shape == (1, 16, 16, 1)
+    assert (one.known == plain.known).all()
+    (found, _), (wanted, _) = (model(given, samples=1) for given in (one, plain))
+    assert (found.mean == wanted.mean).all()
+    assert (one.shaped(found.mean).shape, plain.shaped(wanted.mean).shape) == ((16, 16, 1), (16, 16))
+
+
 def test_samples_are_those_of_the_loop_in_the_units_of_the_array(model):
     f = field()
     made, record = model(given(f), samples=2, seed=5)
@@ -183,8 +196,8 @@ def test_a_mask_an_array_of_what_is_known_and_nan_say_the_same(model, tmp_path):
     ("arrays", "says"),
     [
         ({"values": np.zeros((16, 16))}, "nothing is missing; write NaN"),
-        ({"values": np.zeros((2, 2, 2, 2, 1))}, "has shape (2, 2, 2, 2, 1); this model takes (H, W), (N, H, W) or (N, H, W, 1)"),
-        ({"values": np.zeros((1, 16, 16, 2))}, "this model takes (H, W), (N, H, W) or (N, H, W, 1)"),
+        ({"values": np.zeros((2, 2, 2, 2, 1))}, "has shape (2, 2, 2, 2, 1); this model takes (H, W), (H, W, 1), (N, H, W) or (N, H, W, 1)"),
+        ({"values": np.zeros((1, 16, 16, 2))}, "this model takes (H, W), (H, W, 1), (N, H, W) or (N, H, W, 1)"),
         ({"values": np.full((16, 16), np.inf)}, "holds inf (item 0, row 0, column 0, channel 0)"),
         ({"other": np.zeros((16, 16))}, "holds no values.npy"),
         ({"cond": np.zeros((16, 16))}, "holds no values.npy"),

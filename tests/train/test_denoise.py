@@ -192,7 +192,7 @@ def test_channels_follow_from_the_network_and_a_contradiction_is_refused():
         ({"learned_variance": True, "T": 1}, "task.learned_variance"),
         ({"learned_variance": True, "network": replace(CONFIG, clamp=False)}, "task.learned_variance"),
         ({"lora": LoRA()}, "task.lora: adapts a model; name it with task.start"),
-        ({"unet": tiny.UNET | {"layers": 2}}, "task.unet: UNet2DModel has no setting 'layers'"),
+        ({"unet": tiny.UNET | {"layers": 2}}, "task.unet.layers: UNet2DModel has no such setting; there are sample_size, in_channels"),
         ({"network": replace(TOLD, latent=8)}, "task.network.latent: only a generator"),
         ({"unet": tiny.UNET | {"num_class_embeds": 5}}, "task.unet: makes a network that wants a class for each picture"),
         ({"start": "no-such-model"}, "no-such-model: no such model"),
@@ -328,13 +328,13 @@ def test_an_adapter_is_trained_on_as_it_is_or_in_full_from_the_merged_one(tmp_pa
 
 
 def test_a_learned_variance_is_exported_so_that_diffusers_knows(tmp_path):
-    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+    from diffusers import DDPMPipeline, DDPMScheduler
 
     made = task(replace(CONFIG, prediction="eps"), learned_variance=True)
     made.export(tmp_path / "model", made.build(0), "card\n")
     assert has_spread(catalog.load(tmp_path / "model").unet)
-    scheduler = DDPMScheduler.from_pretrained(tmp_path / "model" / "scheduler")
-    pipe = DDPMPipeline(UNet2DModel.from_pretrained(tmp_path / "model" / "unet"), scheduler)
+    pipe = DDPMPipeline.from_pretrained(tmp_path / "model")
+    assert (type(pipe.scheduler), pipe.scheduler.config.variance_type) == (DDPMScheduler, "learned_range")
     pipe.set_progress_bar_config(disable=True)
     assert pipe(num_inference_steps=2, output_type="np").images.shape == (1, 16, 16, 3)
 

@@ -293,7 +293,7 @@ def test_it_starts_as_exactly_the_denoiser_it_is_started_from(tmp_path):
     ("other", "says"),
     [
         ({"start": "photo-64", "schedule": "linear", "T": 1000}, "was trained at other noise levels"),
-        ({"unet": tiny.UNET | {"wavy": 1}}, "UNet2DModel has no setting 'wavy'"),
+        ({"unet": tiny.UNET | {"wavy": 1}}, "task.unet.wavy: UNet2DModel has no such setting"),
         ({"walk": Walk(5)}, "steps = 5"),
         ({"walk": Walk(4, jump_length=2, jump_n_sample=2)}, "without jumps"),
         ({"walk": Walk(2, start=0.5)}, "without jumps"),

@@ -3,7 +3,9 @@
 import csv
 import itertools
 import json
+import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import torch
 from PIL import Image
 
 from inpaintkit import Inpainter
-from inpaintkit.core.errors import BadInput, Cancelled, OverLimit, Terminated, UsageError
+from inpaintkit.core.errors import BadInput, Cancelled, NotWritable, OverLimit, Terminated, UsageError
 from inpaintkit.train import session
 from inpaintkit.train import state as states
 from inpaintkit.train.loop import Report, Trainer
@@ -165,7 +167,47 @@ def test_never_and_a_folder_are_other_ways_to_start(recipe, done, tmp_path):
     for nothing in (tmp_path / "empty", tmp_path / "none"):
         with pytest.raises(BadInput) as error:
             run(recipe, tmp_path / "new", resume=str(nothing))
-        assert str(error.value) == f"{nothing}: holds no complete state; --resume takes the output folder of a run"
+        assert str(error.value).startswith(f"{nothing}: holds no complete state; --resume takes the output folder of a run, or one of")
+    place = states.numbered(branch.out)[-1][1]
+    assert (place / states.STATE).stat().st_mode == (place / states.ABOUT).stat().st_mode
+    older = done.out / f"step-{5:07d}"
+    alone = run(replace(recipe, steps=5), tmp_path / "alone", resume=str(older))  # the model of that state
+    assert "step 5 of 5" in " ".join(alone.told)
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    assert (alone.model / weights).read_bytes() == (done.model / weights).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["model", "log.csv", "validation.csv"])
+def test_what_no_run_made_is_not_replaced(recipe, tmp_path, name):
+    own = tmp_path / name / "mine.txt" if name == "model" else tmp_path / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("epoch,accuracy\n1,0.5\n")
+    with pytest.raises(NotWritable, match=rf"{name}: is .*; move it away, or give another --out"):
+        run(replace(recipe, steps=1), tmp_path)
+    assert own.read_text() == "epoch,accuracy\n1,0.5\n"
+
+
+def test_a_model_whose_states_were_removed_is_not_replaced(recipe, tmp_path):
+    model = run(replace(recipe, steps=1), tmp_path).model
+    for _, place in states.numbered(tmp_path):
+        shutil.rmtree(place)
+    before = (model / "README.md").read_bytes()
+    with pytest.raises(NotWritable, match="no state of a run beside it"):
+        run(replace(recipe, steps=2), tmp_path)
+    assert (model / "README.md").read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are found among the children of this process")
+def test_a_worker_that_died_is_told_and_nothing_is_lost(recipe, tmp_path):
+    def kill(report):
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, signal.SIGKILL)
+
+    with pytest.raises(
+        OverLimit, match=r"a process that draws items died after step \d+; .*lower workers.*\(the state of step \d+ is kept\)"
+    ):
+        train(replace(recipe, steps=60, workers=1), tmp_path, device="cpu", on_step=kill)
+    assert states.newest(tmp_path)[0][0] >= 1
 
 
 def test_a_damaged_state_is_told(recipe, tmp_path):
@@ -363,7 +405,7 @@ def test_the_launchers_start_a_run_of_two_processes(recipe, tmp_path, launcher):
         "torchrun": [bin / "torchrun", "--nproc-per-node", "2", "-m", "inpaintkit"],
         "accelerate": [bin / "accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "-m", "inpaintkit"],
     }[launcher]
-    command = [*start, "train", FILE, "--device", "cpu", "--set", f"data.root={json.dumps(recipe.data.root)}", "--out", tmp_path / "out"]
+    command = [*start, "train", FILE, "--set", f"data.root={json.dumps(recipe.data.root)}", "--out", tmp_path / "out"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1] == str(tmp_path / "out" / "model")

@@ -8,6 +8,7 @@ CelebAMask-HQ (its label pictures are left out), Places365 (`data_256/a/abbey/*.
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,9 @@ from inpaintkit.data.members import Member, contents, members
 from inpaintkit.data.picture import LIMITS, Limits, Picture
 from inpaintkit.data.reading import read_picture
 from inpaintkit.data.splits import SHARES, SPLITS, check_shares, digest, split_at
+
+CONTAINER = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where Linux says how much memory a container may use, in its two versions."""
 
 
 class Source(NamedTuple):
@@ -248,8 +252,12 @@ def _rgb(picture: Picture) -> np.ndarray:
 
 
 def _memory() -> int:
-    """Bytes of memory of this machine; where it cannot be told, more than any has."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 1 << 62
+    """Bytes of memory for this process: of this machine or the container it runs in, shared by the processes that a launcher
+    started on it; where it cannot be told, more than any has."""
+    limits = [1 << 62]
+    with suppress(AttributeError, OSError, ValueError):
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for file in CONTAINER:
+        with suppress(OSError, ValueError):
+            limits.append(int(Path(file).read_text()))
+    return min(limits) // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

@@ -68,6 +68,9 @@ def save_folder(folder: Path, network: Network, schedule: NoiseSchedule, card: s
     ):
         write_bytes(path, (json.dumps(values, indent=1) + "\n").encode())
     write_bytes(folder / "README.md", card.encode())
+    if network.config.condition is None and network.config.patch == 1 and network.mapping is None:  # what that pipeline can run
+        parts = {"scheduler": ["diffusers", scheduler["_class_name"]], "unet": ["diffusers", "UNet2DModel"]}
+        write_bytes(folder / "model_index.json", (json.dumps({"_class_name": "DDPMPipeline", **parts}, indent=1) + "\n").encode())
     for path, module in ((folder / MAPPING, network.mapping), (unet / WEIGHTS, network.unet)):
         if module is not None:
             tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in module.state_dict().items()}
@@ -128,6 +131,13 @@ def checked_config(cls: type[T], path: Path, values: dict[str, Any]) -> T:
         raise BadInput(f"{path}: {error}") from None
 
 
+def unet_settings() -> list[str]:
+    """The names of `UNet2DModel`'s arguments."""
+    from diffusers import UNet2DModel
+
+    return [name for name in inspect.signature(UNet2DModel.__init__).parameters if name != "self"]
+
+
 def build(path: Path, values: dict[str, Any], config: NetworkConfig, device: str = "meta") -> Network:
     """The empty network of a `UNet2DModel` configuration, without allocating memory: a hostile one costs nothing before
     the weights are compared. On another device it has random weights, from torch's generator. Raises `BadInput`, naming the
@@ -136,9 +146,8 @@ def build(path: Path, values: dict[str, Any], config: NetworkConfig, device: str
 
     if (name := values.get("_class_name", "UNet2DModel")) != "UNet2DModel":
         raise BadInput(f"{path}: a {str(name)[:80]}; only UNet2DModel networks can be read")
-    known = set(inspect.signature(UNet2DModel.__init__).parameters) - {"self"}
     arguments = {k: v for k, v in values.items() if not k.startswith("_")}
-    if foreign := sorted(arguments.keys() - known):
+    if foreign := sorted(arguments.keys() - set(unet_settings())):
         raise BadInput(f"{path}: UNet2DModel has no setting {foreign[0][:80]!r}")
     layers, blocks = arguments.get("layers_per_block"), arguments.get("block_out_channels")
     if (isinstance(layers, int) and layers > MAX_BLOCKS) or (isinstance(blocks, list) and len(blocks) > MAX_BLOCKS):

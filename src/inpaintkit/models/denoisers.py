@@ -82,6 +82,7 @@ class NetworkDenoiser:
         chunks = _chunks((x, known, picture, *told.values()), self.micro_batch)
         counts = [min(self.micro_batch, len(x) - i * self.micro_batch) for i in range(len(chunks))]
         out = torch.cat([call(count, t, tuple(told), *chunk) for count, chunk in zip(counts, chunks, strict=True)])[: len(x)].to(x.dtype)
+        out = torch.where(out.isfinite(), out, torch.nan)  # a sampler's clamp would make an ordinary value of infinity
         value, spread = out.split(x.shape[1], 1) if out.shape[1] == 2 * x.shape[1] else (out, None)
         return self.schedule.x0_from(self.network.config.prediction, x, value, t), spread
 

@@ -40,7 +40,7 @@ class Measurements:
 def read(path: Path, config: ControlConfig, mask: Path | None = None, known: Path | None = None, limits: Limits = LIMITS) -> Measurements:
     """Measurements for a model of fields.
 
-    An array is (H, W), (N, H, W) or (N, H, W, C); of a model with several channels (H, W, C) or (N, H, W, C). Not known is
+    An array is (H, W), (H, W, 1), (N, H, W) or (N, H, W, 1); of a model with several channels (H, W, C) or (N, H, W, C). Not known is
     what is NaN, what `mask` marks True and what `known` marks False, (H, W) or (N, H, W). Raises `BadInput` and `UsageError`.
     """
     if mask is not None and known is not None:
@@ -103,11 +103,12 @@ def _laid_out(array: NDArray | None, channels: int, name: str) -> tuple[NDArray,
     shape, full = array.shape, array
     if array.ndim == 2:
         full = array[None, :, :, None]
-    elif array.ndim == 3:
-        full = array[..., None] if channels == 1 else array[None]
-    axes = (array.ndim == 4 or (array.ndim == 3 and channels == 1), array.ndim == 4 or (array.ndim == 3 and channels > 1))
+    one = array.ndim == 3 and (channels > 1 or shape[2] == 1)  # (H, W, 1), for no field is one point wide
+    if array.ndim == 3:
+        full = array[None] if one else array[..., None]
+    axes = (array.ndim == 4 or (array.ndim == 3 and not one), array.ndim == 4 or one)
     if full.ndim != 4 or full.shape[3] != channels:
-        wanted = "(H, W), (N, H, W) or (N, H, W, 1)" if channels == 1 else f"(H, W, {channels}) or (N, H, W, {channels})"
+        wanted = "(H, W), (H, W, 1), (N, H, W) or (N, H, W, 1)" if channels == 1 else f"(H, W, {channels}) or (N, H, W, {channels})"
         raise BadInput(f"{name}: has shape {shape}; this model takes {wanted}")
     return full, axes
 

@@ -3,6 +3,7 @@ state of the data, for any number of workers and processes."""
 
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -70,6 +71,7 @@ def batches(recipe: Recipe, source: Source, first: int, part: int, of: int, pin:
         for step in range(first, recipe.steps)
         for count in [recipe.data.batches[kind_of(recipe, step)].items // of]
     )
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than processors is the recipe's affair
     context = "fork" if recipe.workers and sys.platform == "linux" else None  # others would copy the data to every worker
     yield from DataLoader(
         Draws(recipe, source, "train"),
@@ -81,6 +83,11 @@ def batches(recipe: Recipe, source: Source, first: int, part: int, of: int, pin:
         worker_init_fn=_outlast_signals,
         generator=torch.Generator(),  # nothing is drawn from it that matters; the global one stays as it is
     )
+
+
+def worker_died(error: BaseException) -> bool:
+    """Whether an error of `batches` says that a worker is gone, which is how the system ends one for want of memory."""
+    return isinstance(error, ConnectionError | EOFError) or "DataLoader worker" in str(error)
 
 
 def _outlast_signals(worker: int) -> None:

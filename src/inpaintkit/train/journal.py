@@ -11,6 +11,18 @@ import numpy as np
 from inpaintkit.core.files import write_bytes
 from inpaintkit.train.loop import Report
 
+TABLES = ("log.csv", "validation.csv")
+
+
+def foreign(path: Path) -> bool:
+    """Whether something else is where a table of a run would be."""
+    if not path.exists():
+        return False
+    try:
+        return path.read_bytes()[:4] not in (b"", b"step")
+    except OSError:
+        return True
+
 
 class Journal:
     """`log.csv`, means over the steps since the row before; `validation.csv`; events. In a folder, from `step` on: what is there
@@ -21,7 +33,7 @@ class Journal:
 
     def __init__(self, folder: Path, step: int, every: int):
         self.every = every
-        self.steps, self.validation = Table(folder / "log.csv", step), Table(folder / "validation.csv", step)
+        self.steps, self.validation = (Table(folder / name, step) for name in TABLES)
         self.pending: list[Report] = []
         self.writer: Any = None
         self.note = ""

@@ -1,6 +1,7 @@
 """What tasks that train a denoiser have in common: the noise levels it starts from and is run at, and what they refuse."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from inpaintkit.core.walk import Walk
 from inpaintkit.methods import named
 from inpaintkit.methods.plain import Plain
 from inpaintkit.models import catalog
+from inpaintkit.models.checkpoints import unet_settings
 from inpaintkit.models.unet import Network, classes
 
 SEEN = 20
@@ -38,7 +40,12 @@ def refuse_classes(network: Network, start: str | None = None) -> None:
 
 
 def refuse_channels(unet: Mapping[str, Any], counted: Mapping[str, int]) -> None:
-    """Raise `UsageError` when a recipe's `task.unet` counts other channels than its network has."""
+    """Raise `UsageError` when a recipe's `task.unet` has a key that is none, or counts other channels than its network has."""
+    for name in unet:
+        if name not in (known := unet_settings()):
+            close = get_close_matches(name, known, 1)
+            near = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
+            raise UsageError(f"task.unet.{name}: UNet2DModel has no such setting{near}")
     for name, count in counted.items():
         if unet.get(name, count) != count:
             raise UsageError(f"task.unet.{name} = {unet[name]}: task.network makes it {count}; leave it out")

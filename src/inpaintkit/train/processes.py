@@ -1,5 +1,6 @@
 """The processes of a run: one, or several started by `torchrun` or `accelerate launch`."""
 
+import os
 from collections.abc import Callable, Sequence
 
 import torch
@@ -17,11 +18,15 @@ class Processes:
     """
 
     def __init__(self, device: str = "auto"):
-        self._accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")  # autocast is the loop's
+        started = int(os.environ.get("WORLD_SIZE", 1))  # how many a launcher started
+        cpu = device == "cpu" or (device == "auto" and started > 1 and not torch.cuda.is_available())  # else each would be on its own
+        self._accelerator = Accelerator(cpu=cpu, mixed_precision="no")  # autocast is the loop's
         self.device = self._accelerator.device
         if device not in ("auto", self.device.type):
             raise UsageError(f"device {device!r} is not available here; use cpu or auto")
         self.index, self.count = self._accelerator.process_index, self._accelerator.num_processes
+        if self.count != started:
+            raise UsageError(f"--device {device}: the {started} processes that were started do not find each other there; use cpu or cuda")
         self.main = self.index == 0
 
     def mean(self, parameters: Sequence[nn.Parameter], values: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -24,7 +24,8 @@ from inpaintkit.core.locks import LOCK, taken
 from inpaintkit.data.splits import SPLITS
 from inpaintkit.train import state as states
 from inpaintkit.train.cards import SHEET, card, png, sheet
-from inpaintkit.train.journal import Journal
+from inpaintkit.train.draws import worker_died
+from inpaintkit.train.journal import TABLES, Journal, foreign
 from inpaintkit.train.loop import Report, Trainer
 from inpaintkit.train.processes import Processes
 from inpaintkit.train.recipes import Recipe
@@ -43,7 +44,7 @@ def train(
 ) -> Path | None:
     """Train the recipe in the folder `out`; the exported model folder, None on processes that are not the main one.
 
-    resume: auto goes on where `out` has a state; never refuses then; else the folder of another run to start from.
+    resume: auto goes on where `out` has a state; never refuses then; else the folder of another run, or one of its states, to start from.
     minutes: stop in order after so many. `tell` gets lines to show, `on_step` every step, both on the main process only.
 
     Raises `UsageError`, `BadInput`, `OverLimit` or `NotWritable`, one line; `Cancelled` or `Terminated` after a signal, once the state is
@@ -83,6 +84,8 @@ class _Session:
         """Find the state to start from, and say what is going to happen."""
         t, held = self.trainer, [place.name for _, place in states.numbered(self.out)]
         own = resume in ("auto", "never") or Path(resume).resolve() == self.out.resolve()
+        if not held:
+            self.processes.on_main(self._refuse_foreign)
         if held and (resume == "never" or not own):
             raise UsageError(
                 f"{self.out}: holds the state {held[-1]} of a run; leave --resume away to go on with it, or give another --out"
@@ -90,7 +93,7 @@ class _Session:
         for warning in t.resume(None if own else Path(resume)):
             self.tell(f"warning: {warning}")
         if not own and not t.step:
-            raise BadInput(f"{resume}: holds no complete state; --resume takes the output folder of a run")
+            raise BadInput(f"{resume}: holds no complete state; --resume takes the output folder of a run, or one of the states in it")
         self.processes.on_main(self._open)
         counts = ", ".join(f"{t.source.count(split):,} {split}" for split in SPLITS)
         trained = sum(p.numel() for parameters in t.trained.values() for p in parameters)
@@ -99,6 +102,13 @@ class _Session:
         for note in t.source.notes():
             self.tell(f"note: {note}")
         self.tell(f"step {t.step:,} of {self.recipe.steps:,}; everything goes to {self.out}")
+
+    def _refuse_foreign(self) -> None:
+        """Raise `NotWritable` for what a first save would replace, where no state says that a run of ours made it."""
+        if (self.out / "model").exists():
+            raise NotWritable(f"{self.out / 'model'}: is there, and no state of a run beside it; move it away, or give another --out")
+        if other := next((self.out / name for name in TABLES if foreign(self.out / name)), None):
+            raise NotWritable(f"{other}: is no table of a run; move it away, or give another --out")
 
     def run(self) -> None:
         """Train to the end, or until asked to stop; every save exports the model too, but for the one after a signal."""
@@ -124,10 +134,24 @@ class _Session:
         try:
             yield from self.trainer.run()
         except Exception as error:
+            step = self.trainer.step
+            if worker_died(error):
+                if self.processes.count == 1:  # the others do not know
+                    self._rescue()
+                how = "often it was killed for want of memory: lower workers, data.batches.0.items or its size"
+                raise OverLimit(f"{self.out}: a process that draws items died after step {step}; {how} ({self.trainer.kept()})") from error
             if not out_of_memory(error):
                 raise
             how = "raise accumulate, or lower data.batches.0.items or its size"
-            raise OverLimit(f"{self.out}: out of memory after step {self.trainer.step}; {how} ({self.trainer.kept()})") from error
+            raise OverLimit(f"{self.out}: out of memory after step {step}; {how} ({self.trainer.kept()})") from error
+
+    def _rescue(self) -> None:
+        """Save, though torch interrupts it once for every worker that died."""
+        for _ in range(self.recipe.workers):
+            with suppress(RuntimeError):
+                self.trainer.save()
+                return
+        self.trainer.save()
 
     @contextmanager
     def signals(self) -> Iterator[None]:

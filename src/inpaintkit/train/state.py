@@ -39,6 +39,7 @@ def write(folder: Path, step: int, tensors: dict[str, Tensor], about: dict[str, 
         with room(folder, lambda: sum(tensor.nbytes for tensor in tensors.values())), writing_folder(place) as temporary:
             _write_tensors(temporary / STATE, {k: v.detach().cpu().contiguous() for k, v in tensors.items()})
             write_bytes(temporary / ABOUT, json.dumps(about, indent=1).encode())
+            shutil.copymode(temporary / ABOUT, temporary / STATE)  # safetensors' is its owner's alone
             sums = "".join(f"{sha256(temporary / name)}  {name}\n" for name in (STATE, ABOUT))
             write_bytes(temporary / SUMS, sums.encode())
     for number, other in numbered(folder):
@@ -73,13 +74,15 @@ def damage(place: Path) -> str | None:
 
 
 def newest(folder: Path) -> tuple[tuple[int, dict[str, Tensor], dict[str, Any]] | None, dict[Path, str]]:
-    """(step, tensors, about) of the newest complete state, if there is one, and newer ones with what is wrong with them.
+    """(step, tensors, about) of the newest complete state, if there is one, and newer ones with what is wrong with them. A folder
+    that is a state itself is the only one.
 
     The tensors lie in the file's memory map: copy them. Raises `BadInput` when there are states and all are damaged: to begin anew
     there would remove them.
     """
     damaged: dict[Path, str] = {}
-    for step, place in reversed(numbered(folder)):
+    alone = re.fullmatch(r"step-(\d+)", folder.resolve().name) if (folder / SUMS).exists() else None
+    for step, place in [(int(alone[1]), folder)] if alone else reversed(numbered(folder)):
         if not (wrong := damage(place)):
             return (step, load_file(place / STATE), json.loads((place / ABOUT).read_text())), damaged
         damaged[place] = wrong
