@@ -294,7 +294,8 @@ def test_diffusers_own_classes_read_what_their_configuration_can_say(tmp_path, n
     net = VARIANTS[name]
     model = catalog.convert(*map(str, written(tmp_path, net)[:1]), tmp_path / "folder", tmp_path / "config.json")
     x, t, _ = inputs(net)
-    assert torch.equal(their_answer(tmp_path / "folder", x, t), answer(model, x, t, None))
+    # last bits may differ: where weights lie in memory decides which kernels some processors take
+    assert (their_answer(tmp_path / "folder", x, t) - answer(model, x, t, None)).abs().max() < 1e-5
     assert "cannot express" not in (tmp_path / "folder" / "README.md").read_text()
 
 
