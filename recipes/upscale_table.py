@@ -19,7 +19,6 @@ from inpaintkit import DDNM, ILVR, Inpainter, Walk
 from inpaintkit.core.sampler import Method
 from inpaintkit.data.images import Picture, from_array
 from inpaintkit.evaluate import extractors
-from inpaintkit.evaluate.features import differences
 from inpaintkit.evaluate.figures import figure
 from inpaintkit.evaluate.metrics import Maps, measured
 from inpaintkit.evaluate.report import shown
@@ -49,7 +48,7 @@ def main(args: Table) -> None:
         "decimated": [np.ascontiguousarray(t[::f, ::f]) for t in truth],
     }
     rows: dict[str, list[np.ndarray]] = {"truth": truth}
-    networks = {one.name: maps(one.extract) for one in map(extractors.load, args.features)}
+    networks: dict[str, Maps] = {one.name: one.differences for one in map(extractors.load, args.features)}
     head = "input", "way", "evaluations", "seconds", "psnr", "ssim", *networks
     print(f"{len(truth)} pictures, 95 % intervals\n| {' | '.join(head)} |\n{'|---' * len(head)}|")
     for given, smaller in made.items():
@@ -66,10 +65,6 @@ def main(args: Table) -> None:
             if args.out is not None:
                 args.out.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(np.concatenate([np.concatenate(row, 1) for row in rows.values()])).save(args.out / f"upscale-{f}.png")
-
-
-def maps(extract: extractors.Extractor) -> Maps:
-    return lambda one, other: differences(extract(one)[0], extract(other)[0])
 
 
 def compared(result: np.ndarray, truth: np.ndarray, networks: dict[str, Maps]) -> dict[str, float]:

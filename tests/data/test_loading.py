@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inpaintkit.core import memory
 from inpaintkit.core.errors import BadInput, OverLimit, UsageError
-from inpaintkit.data import datasets
 from inpaintkit.data.datasets import Pictures, Source, load
 from inpaintkit.data.picture import Limits
 
@@ -247,15 +247,15 @@ def test_more_pictures_than_memory_are_refused_with_a_way_out(tmp_path):
 
 def test_memory_is_that_of_the_container_and_shared_by_processes(tmp_path, monkeypatch):
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    whole = datasets._memory()
+    whole = memory.available()
     (tmp_path / "memory.max").write_text("1000000\n")
-    monkeypatch.setattr(datasets, "CONTAINER", (str(tmp_path / "memory.max"), str(tmp_path / "none")))
-    assert datasets._memory() == 1_000_000 < whole
+    monkeypatch.setattr(memory, "CONTAINER", (str(tmp_path / "memory.max"), str(tmp_path / "none")))
+    assert memory.available() == 1_000_000 < whole
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert datasets._memory() == 250_000
+    assert memory.available() == 250_000
     (tmp_path / "memory.max").write_text("max\n")  # no limit
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
-    assert datasets._memory() >= whole
+    assert memory.available() >= whole
 
 
 def test_arguments_out_of_bounds_are_refused(tmp_path):

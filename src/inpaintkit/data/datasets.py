@@ -6,9 +6,7 @@ CelebAMask-HQ (its label pictures are left out), Places365 (`data_256/a/abbey/*.
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,14 +16,12 @@ import numpy as np
 from PIL import Image
 
 from inpaintkit.core.errors import BadInput, InpaintError, OverLimit, UsageError
+from inpaintkit.core.memory import available
 from inpaintkit.data.decoding import printable
 from inpaintkit.data.members import Member, contents, members
 from inpaintkit.data.picture import LIMITS, Limits, Picture
 from inpaintkit.data.reading import read_picture
 from inpaintkit.data.splits import SHARES, SPLITS, check_shares, digest, split_at
-
-CONTAINER = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where Linux says how much memory a container may use, in its two versions."""
 
 
 class Source(NamedTuple):
@@ -132,7 +128,7 @@ def load(
     `skipped`), for the first file that cannot be read; `OverLimit` when the pictures take more than `memory` bytes
     (80 % of the machine's unless given); `UsageError` for arguments out of their bounds.
     """
-    loading = _Loading(smallest, bad, short_side, limits, memory or _memory() * 8 // 10)
+    loading = _Loading(smallest, bad, short_side, limits, memory or available() * 8 // 10)
     asked = [Source(*source) for source in sources]
     for source in asked:
         if source.limit is not None and source.limit < 1:
@@ -249,15 +245,3 @@ def _rgb(picture: Picture) -> np.ndarray:
     if pixels.dtype == np.uint16:
         pixels = ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
-
-
-def _memory() -> int:
-    """Bytes of memory for this process: of this machine or the container it runs in, shared by the processes that a launcher
-    started on it; where it cannot be told, more than any has."""
-    limits = [1 << 62]
-    with suppress(AttributeError, OSError, ValueError):
-        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    for file in CONTAINER:
-        with suppress(OSError, ValueError):
-            limits.append(int(Path(file).read_text()))
-    return min(limits) // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from inpaintkit.core.errors import BadInput
-from inpaintkit.evaluate.features import Fire, alex, pool, squeeze, vgg
+from inpaintkit.evaluate.features import Fire, alex, differences, pool, squeeze, vgg
 from inpaintkit.models.backbones import Maps, mobilenet_v2
 from inpaintkit.models.tensors import COUNTER, fit, read_tensors, shapes
 
@@ -66,6 +66,10 @@ class Features:
     sha256: str
     """Of the file."""
     extract: Extractor
+
+    def differences(self, one: Tensor, other: Tensor) -> list[Tensor]:
+        """Maps of the difference of two batches of pictures, for a perceptual distance; as `features.LPIPS` gives them."""
+        return differences(self.extract(one)[0], self.extract(other)[0])
 
 
 def load(path: Path) -> Features:

@@ -12,7 +12,7 @@ import numpy as np
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.settings import dumped
 from inpaintkit.evaluate import extractors
-from inpaintkit.evaluate.features import differences, inception_file, lpips, lpips_files
+from inpaintkit.evaluate.features import inception_file, lpips, lpips_files
 from inpaintkit.evaluate.inputs import read_holes, read_pictures
 from inpaintkit.evaluate.metrics import METRICS, Maps
 from inpaintkit.evaluate.sets import LEAST
@@ -107,20 +107,21 @@ def opened(suite: Suite, device: str = "auto", dtype: str = "auto") -> Grid:
 
     A model that is not there leaves out the ways that need it; when that is all of them, its line is raised.
     """
-    missing: dict[str, str] = {}
-    pictures = read_pictures(suite.images, lambda line: missing.update({f"pictures, {len(missing)}": line}))
+    left: list[str] = []
+    pictures = read_pictures(suite.images, left.append)
     if "fid" in suite.metrics and len(pictures) < LEAST:
         raise UsageError(f"metrics = 'fid': {len(pictures)} pictures, and it is biased below {LEAST:,}; use kid, which is not")
     if set(SETS) & set(suite.metrics):
         inception_file()  # needed by the report, and refused now if it is not there
     holes = read_holes(suite.masks, list(pictures), suite.images.size)
-    networks, every = read_networks(suite), cells(suite)
+    networks, every, missing = read_networks(suite), cells(suite), dict[str, str]()
     names = dict.fromkeys(cell.model for cell in every if cell.model is not None)
     pipes = _loaded({name: partial(Inpainter.from_pretrained, name) for name in names}, device, dtype, missing)
     others = _loaded({name: load for cell in every for name, load in cell.task.needs().items()}, device, dtype, missing)
     there = [cell for cell in every if cell.model in (None, *pipes) and cell.task.needs().keys() <= others.keys()]
     if not there:
-        raise BadInput(next(line for name, line in missing.items() if not name.startswith("pictures")))
+        raise BadInput(next(iter(missing.values())))
+    missing |= {f"pictures {i}": line for i, line in enumerate(left, 1)}
     grid = Grid(suite, there, pictures, holes, pipes, *networks, others, missing)
     for cell in there:
         grid.evaluations(next(job for job in grid.jobs() if job.cell == cell))  # a walk that cannot be walked is refused now
@@ -143,12 +144,8 @@ def read_networks(suite: Suite) -> tuple[dict[str, Maps], dict[str, str]]:
     that are missing."""
     found: dict[str, Maps] = {name: lpips(name.removeprefix("lpips_")) for name in suite.metrics if name in PERCEPTUAL}
     loaded = {file: extractors.load(Path(file)) for file in suite.features}
-    found |= {f"perceptual[{one.name}]": _maps(one.extract) for one in loaded.values()}
+    found |= {f"perceptual[{one.name}]": one.differences for one in loaded.values()}
     return found, {file: one.sha256 for file, one in loaded.items()}
-
-
-def _maps(extract: extractors.Extractor) -> Maps:
-    return lambda one, other: differences(extract(one)[0], extract(other)[0])
 
 
 def expected_minutes(grid: Grid, jobs: list[Job], clock: Callable[[], float]) -> float:

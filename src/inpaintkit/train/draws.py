@@ -71,18 +71,20 @@ def batches(recipe: Recipe, source: Source, first: int, part: int, of: int, pin:
         for step in range(first, recipe.steps)
         for count in [recipe.data.batches[kind_of(recipe, step)].items // of]
     )
-    warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than processors is the recipe's affair
     context = "fork" if recipe.workers and sys.platform == "linux" else None  # others would copy the data to every worker
-    yield from DataLoader(
-        Draws(recipe, source, "train"),
-        batch_sampler=keys,  # any iterable will do
-        collate_fn=stacked,
-        num_workers=recipe.workers,
-        pin_memory=pin,
-        multiprocessing_context=context,
-        worker_init_fn=_outlast_signals,
-        generator=torch.Generator(),  # nothing is drawn from it that matters; the global one stays as it is
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than processors is the recipe's affair
+        loader = DataLoader(
+            Draws(recipe, source, "train"),
+            batch_sampler=keys,  # any iterable will do
+            collate_fn=stacked,
+            num_workers=recipe.workers,
+            pin_memory=pin,
+            multiprocessing_context=context,
+            worker_init_fn=_outlast_signals,
+            generator=torch.Generator(),  # nothing is drawn from it that matters; the global one stays as it is
+        )
+    yield from loader
 
 
 def worker_died(error: BaseException) -> bool:
