@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.evaluate import eval as evaluation
 from inpaintkit.evaluate import features
-from inpaintkit.evaluate.eval import areas, distances, figures, judges, kinds, scored
+from inpaintkit.evaluate.eval import distances, figures, judges, kinds, scored
 from inpaintkit.evaluate.extractors import squeezenet1_0
-from inpaintkit.evaluate.figures import figure
+from inpaintkit.evaluate.figures import by_area, figure
 from inpaintkit.evaluate.frozen import digests, freeze
 from inpaintkit.evaluate.pairs import paired
 
@@ -49,7 +49,7 @@ def test_pictures_are_measured(tmp_path):
     assert table["hole"]["mae"].mean == pytest.approx(20, abs=1e-4)
     assert math.isnan(table["hole"]["mae"].low)  # three pictures are too few for an interval
     assert table["whole"]["ms_ssim"].n == 0
-    assert {name: len(part) for name, part in areas(scores).items()} == {"0% to 10%": 1, "10% to 20%": 1, "20% to 30%": 1}
+    assert {name: len(part) for name, part in by_area(scores).items()} == {"0% to 10%": 1, "10% to 20%": 1, "20% to 30%": 1}
 
 
 def test_known_pixels_that_changed_are_seen_at_any_depth(tmp_path):

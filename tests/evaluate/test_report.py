@@ -22,7 +22,8 @@ from inpaintkit.evaluate import distances, extractors, features, gallery, index,
 from inpaintkit.evaluate.charts import Mark, front, lines, scatter
 from inpaintkit.evaluate.figures import share
 from inpaintkit.evaluate.inception import Inception, clean
-from inpaintkit.evaluate.metrics import interval
+from inpaintkit.evaluate.metrics import REGIONS, interval
+from inpaintkit.evaluate.results import of
 from inpaintkit.evaluate.run import run
 
 EVIL = "=<script>alert('x')</script>|"
@@ -250,6 +251,23 @@ def test_differences_and_wins_are_picture_by_picture(folder):
     assert line[head.index("telea")].startswith("-1.5 [-1.8")
     assert line[head.index("told")] == ""
     assert f"\n## {report.PAIRED}\n" in report.markdown(found)
+
+
+def test_share_of_the_hole_has_a_table_in_every_region(folder):
+    found = several(folder, {"telea": [20.0] * 12, "told": [19.0, 18.0] * 6})
+    areas = [0.1, 0.31, 0.4] * 4  # a bin holds its upper edge
+    found = replace(found, rows=[replace(row, area=areas[i % 12]) for i, row in enumerate(found.rows)])
+    head, lines = report.by_share(found, "hole", "psnr")
+    assert head == ["way", "0% to 10%", "30% to 40%"]
+    for line in lines:
+        for name, within in zip(head[1:], ((0.0, 0.1), (0.3, 0.4)), strict=True):
+            rows = [row for row in found.of(line[0]) if within[0] < row.area <= within[1]]
+            assert rows
+            assert line[head.index(name)] == report.shown(of(rows, "hole", "psnr"))
+    text = report.markdown(found)
+    for region in REGIONS:
+        assert f"\n## {region}\n" in text
+    assert text.count("| way | 0% to 10% | 30% to 40% |") == len(REGIONS) * len(found.metrics)
 
 
 def test_wilsons_interval_is_the_published_one():

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,6 @@ from inpaintkit.evaluate.pairs import Pair
 LPIPS = tuple(f"lpips_{name}" for name in features.BACKBONES)
 NAMES = (*METRICS, *LPIPS, "fid", "kid")
 """What can be asked for by name."""
-AREAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 1.0)
-"""Edges of the bins of the hole's share of the picture; each bin holds its upper edge, as NVIDIA's irregular masks do."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +120,6 @@ def figures(scores: Sequence[Score]) -> dict[str, dict[str, Figure]]:
     }
     table["border"]["seam"] = figure((score.name, score.seam) for score in scores)
     return table
-
-
-def areas(scores: Sequence[Score]) -> dict[str, list[Score]]:
-    """Bin of `AREAS` that holds any -> its scores."""
-    bins = {f"{low:.0%} to {high:.0%}": [s for s in scores if low < s.area <= high] for low, high in pairwise(AREAS)}
-    return {name: inside for name, inside in bins.items() if inside}
 
 
 def kinds(scores: Sequence[Score]) -> dict[str, list[Score]]:

@@ -4,11 +4,26 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from statistics import fmean
+from typing import Protocol, TypeVar
 
 from inpaintkit.evaluate.metrics import FEWEST, interval
 
 Z = 1.959964  # of a normal distribution 95 % lie within so many standard deviations
+AREAS = tuple(tenth / 10 for tenth in range(11))
+"""Edges of the bins of the hole's share of the picture; each bin holds its upper edge, as NVIDIA's irregular masks do."""
+
+
+class Holed(Protocol):
+    """What was measured of one result."""
+
+    @property
+    def area(self) -> float:
+        """Share of the picture that is hole."""
+
+
+T = TypeVar("T", bound=Holed)
 
 
 @dataclass(frozen=True)
@@ -52,3 +67,10 @@ def _figure(values: tuple[tuple[str, float], ...]) -> Figure:
             groups.setdefault(picture, []).append(value)
     means = [fmean(group) for group in groups.values()]
     return Figure(fmean(means) if means else math.nan, *interval(means), len(means), sum(math.isinf(value) for _, value in values))
+
+
+def by_area(measured: Iterable[T]) -> dict[str, list[T]]:
+    """Bin of `AREAS` that holds any -> what it holds."""
+    kept = list(measured)
+    bins = {f"{low:.0%} to {high:.0%}": [one for one in kept if low < one.area <= high] for low, high in pairwise(AREAS)}
+    return {name: inside for name, inside in bins.items() if inside}

@@ -8,14 +8,11 @@ from statistics import fmean
 
 from inpaintkit.evaluate import report
 from inpaintkit.evaluate.charts import Mark, dot, lines, scatter
-from inpaintkit.evaluate.figures import Figure
+from inpaintkit.evaluate.figures import Figure, by_area
 from inpaintkit.evaluate.gallery import Pictures, extremes, sheets, slider, strips, variants
 from inpaintkit.evaluate.metrics import Region
-from inpaintkit.evaluate.results import Results
+from inpaintkit.evaluate.results import Results, of
 
-BIN = 0.1
-"""Width of a bin of hole shares."""
-SHOWN_FIRST: tuple[Region, ...] = ("hole", "whole", "border")
 NOTE = (
     "Means over pictures (masks and seeds of a picture averaged first) with bootstrap 95 % intervals, of six pictures or more; "
     "bold: the best mean. "
@@ -31,8 +28,8 @@ def page(results: Results, shown: int = 8) -> str:
     body = [f"<h1>{escape(suite['name'])}</h1>"]
     body += [f"<p>{escape(suite['notes'])}</p>"] if suite["notes"] else []
     body += [f'<p class="soft">{escape(report.facts(results))}.</p>', f'<p class="soft">{NOTE}</p>', missing(results), _failures(results)]
-    body += ['<div class="picks">', *(f'<button data-pick="{r}">{r}</button>' for r in SHOWN_FIRST), "</div>"]
-    body += [_region(results, region) for region in SHOWN_FIRST]
+    body += ['<div class="picks">', *(f'<button data-pick="{r}">{r}</button>' for r in report.SHOWN_FIRST), "</div>"]
+    body += [_region(results, region) for region in report.SHOWN_FIRST]
     body += [
         _wins(results),
         *(f"<h2>{escape(report.SETS.format(name=name))}</h2>" + table(results, *t) for name, t in report.set_tables(results).items()),
@@ -96,14 +93,11 @@ def _binned(results: Results, region: Region, metric: str) -> list[list[Mark]]:
     """For each cell the mean in every bin of hole shares, at the mean share."""
     groups = []
     for number, cell in enumerate(results.cells, 1):
-        bins: dict[int, list[tuple[float, float]]] = {}
-        for row in results.of(cell["label"]):
-            if math.isfinite(value := row.value(region, metric)):
-                bins.setdefault(int(row.area / BIN), []).append((row.area, value))
+        finite = [row for row in results.of(cell["label"]) if math.isfinite(row.value(region, metric))]
         marks = []
-        for _, pairs in sorted(bins.items()):
-            x, y = (fmean(side) for side in zip(*pairs, strict=True))
-            marks.append(Mark(number, x, y, f"{cell['label']}, {x:.0%} hole: {report.number(y)} ({len(pairs)} rows)"))
+        for rows in by_area(finite).values():
+            x, y = fmean(row.area for row in rows), of(rows, region, metric).mean
+            marks.append(Mark(number, x, y, f"{cell['label']}, {x:.0%} hole: {report.number(y)} ({len(rows)} rows)"))
         groups.append(marks)
     return groups
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from inpaintkit.core.files import write_bytes
 from inpaintkit.evaluate.distances import distances
-from inpaintkit.evaluate.figures import Figure
+from inpaintkit.evaluate.figures import Figure, by_area
 from inpaintkit.evaluate.metrics import REGIONS, Region
 from inpaintkit.evaluate.results import Line, Results, load, mean, of
 
 SETS = "Distance of the sets, {name} ↓"
 """KID, and kernel[NAME] of other features than Inception's, are unbiased at any number of pictures; FID is given from 2,000."""
+SHOWN_FIRST: tuple[Region, ...] = ("hole", "whole", "border")
 PAIRED = "Differences, picture by picture, in the hole"
 HTML, CSV, MARKDOWN = "report.html", "report.csv", "report.md"
 
@@ -53,13 +54,14 @@ def safe(value: Any) -> Any:
 
 
 def markdown(results: Results) -> str:
-    """The summary for the hole and the whole picture, and a table by mask."""
+    """The summary of each region, with tables by mask and by the share of the hole."""
     suite = results.about["suite"]
     text = [f"# {cell(suite['name'])}", "", f"{facts(results)}.", "", *([cell(suite["notes"]), ""] if suite["notes"] else [])]
-    for region in ("hole", "whole"):
+    for region in SHOWN_FIRST:
         text += [f"## {region}", "", *_table(*summary(results, region)), ""]
         for metric in results.metrics:
             text += [f"### {title(results, metric)}, by mask", "", *_table(*by_mask(results, region, metric)), ""]
+            text += [f"### {title(results, metric)}, by share of the hole", "", *_table(*by_share(results, region, metric)), ""]
     if len(results.cells) > 1:
         text += [f"## {PAIRED}", ""]
         for metric in results.metrics:
@@ -119,6 +121,14 @@ def by_mask(results: Results, region: Region, metric: str) -> tuple[list[str], l
     head = ["way", *(f"{mask} ({area[mask]:.0%} hole)" for mask in results.masks)]
     lines = [[cell["label"], *(shown(of(results.of(cell["label"], m), region, metric)) for m in results.masks)] for cell in results.cells]
     return head, lines
+
+
+def by_share(results: Results, region: Region, metric: str) -> tuple[list[str], list[list[str]]]:
+    """(head, lines) of one metric by the hole's share of the picture."""
+    head = list(by_area(results.good))
+    bins = [by_area(results.of(cell["label"])) for cell in results.cells]
+    lines = [[c["label"], *(shown(of(b.get(name, []), region, metric)) for name in head)] for c, b in zip(results.cells, bins, strict=True)]
+    return ["way", *head], lines
 
 
 def paired(results: Results, metric: str) -> tuple[list[str], list[list[str]]]:

@@ -60,6 +60,7 @@ def run(argv: Sequence[str]) -> None:
     from inpaintkit.core.progress import Progress
     from inpaintkit.evaluate import eval as evaluation
     from inpaintkit.evaluate import frozen
+    from inpaintkit.evaluate.figures import by_area
     from inpaintkit.evaluate.pairs import listed, paired
     from inpaintkit.evaluate.sets import LEAST
 
@@ -84,7 +85,7 @@ def run(argv: Sequence[str]) -> None:
     groups = {
         "all": scores,
         **{f"mask {k}": v for k, v in kinds.items() if k},
-        **{f"area {k}": v for k, v in evaluation.areas(scores).items()},
+        **{f"area {k}": v for k, v in by_area(scores).items()},
     }
     tables = {name: evaluation.figures(part) for name, part in groups.items()}
     changed = max(score.changed for score in scores)
