@@ -142,14 +142,19 @@ def test_sets_are_compared_on_the_features_a_suite_names(tmp_path):
             for features, file in ((real, f"truth/{row.picture}.png"), (fake, row.file)):
                 values = torch.from_numpy(found.array(file).astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
                 features.append(extract(values)[1][0].double().numpy())
-    figure = distances.distances(found)["kernel[mine]"]["told", "box"]
+    figure = distances.distances(found)[0]["kernel[mine]"]["told", "box"]
     assert (figure.mean, figure.low, figure.high) == pytest.approx(sets.kernel(np.array(real), np.array(fake)))
     assert figure.n == 4
     report.write(tmp_path / "out")
     assert "kernel[mine]" in (tmp_path / "out" / report.HTML).read_text()
     assert "kernel" in (tmp_path / "out" / report.MARKDOWN).read_text()
     (tmp_path / "mine.safetensors").unlink()
-    assert distances.distances(found) == {}
+    table, left = distances.distances(found)
+    assert (table, len(left)) == ({}, 1)
+    assert left[0].startswith("kernel[mine]: ")
+    assert "no such file" in left[0]
+    report.write(tmp_path / "out")
+    assert all("Left out: kernel" in (tmp_path / "out" / name).read_text() for name in (report.HTML, report.MARKDOWN))
 
 
 def test_the_figures_are_those_of_the_rows(folder):
@@ -250,7 +255,7 @@ def test_differences_and_wins_are_picture_by_picture(folder):
     assert line[head.index("telea")] == report.signed(found.ahead("told", "telea", "psnr"))
     assert line[head.index("telea")].startswith("-1.5 [-1.8")
     assert line[head.index("told")] == ""
-    assert f"\n## {report.PAIRED}\n" in report.markdown(found)
+    assert f"\n## {report.PAIRED}\n" in report.markdown(found, report.set_tables(found))
 
 
 def test_share_of_the_hole_has_a_table_in_every_region(folder):
@@ -259,15 +264,22 @@ def test_share_of_the_hole_has_a_table_in_every_region(folder):
     found = replace(found, rows=[replace(row, area=areas[i % 12]) for i, row in enumerate(found.rows)])
     head, lines = report.by_share(found, "hole", "psnr")
     assert head == ["way", "0% to 10%", "30% to 40%"]
-    for line in lines:
+    for line in (line for line in lines if line[0] != EVIL):
         for name, within in zip(head[1:], ((0.0, 0.1), (0.3, 0.4)), strict=True):
             rows = [row for row in found.of(line[0]) if within[0] < row.area <= within[1]]
             assert rows
             assert line[head.index(name)] == report.shown(of(rows, "hole", "psnr"))
-    text = report.markdown(found)
+    text = report.markdown(found, report.set_tables(found))
     for region in REGIONS:
         assert f"\n## {region}\n" in text
     assert text.count("| way | 0% to 10% | 30% to 40% |") == len(REGIONS) * len(found.metrics)
+
+
+def test_an_exact_result_has_no_difference_and_is_counted(folder):
+    found = several(folder, {"telea": [math.inf, math.inf, *[20.0] * 8], "told": [math.inf, *[19.0] * 9]})
+    ahead = found.ahead("telea", "told", "psnr")
+    assert (ahead.mean, ahead.n, ahead.exact) == (pytest.approx(8 / 9), 9, 1)
+    assert report.signed(ahead).endswith("; 1 without, one being exact")
 
 
 def test_wilsons_interval_is_the_published_one():
@@ -307,7 +319,7 @@ def test_files_of_another_version_are_told(folder, tmp_path):
 def test_kid_and_fid_stand_in_tables_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setenv("INPAINTKIT_WEIGHTS", str(tmp_path / "weights"))
     small.pictures(tmp_path / "photos", 4)
-    suite = {"metrics": ["psnr", "kid"], "fillers": ["telea"], "methods": [], "models": [], "masks": {"kinds": ["box"]}}
+    suite = {"metrics": ["psnr", "kid"], "fillers": ["telea", "ns"], "methods": [], "models": [], "masks": {"kinds": ["box"]}}
     with pytest.raises(BadInput, match=r"pt_inception.*no such file; get"):
         small.grid(tmp_path, **suite)
     (tmp_path / "weights").mkdir()
@@ -318,15 +330,22 @@ def test_kid_and_fid_stand_in_tables_of_their_own(tmp_path, monkeypatch):
     found = results.load(tmp_path / "out")
     network, pooled = features.inception(), []
     with torch.no_grad():
-        for files in zip(*((f"truth/{row.picture}.png", row.file) for row in found.good), strict=True):
+        for files in zip(*((f"truth/{row.picture}.png", row.file) for row in found.of("telea")), strict=True):
             pictures = [torch.from_numpy(found.array(file).astype(np.float32) / 127.5 - 1).permute(2, 0, 1) for file in files]
             pooled.append(torch.cat([network(clean(picture)[None]) for picture in pictures]).double().numpy())
     expected = sets.kernel(*pooled)
-    table = distances.distances(found)
-    assert list(table) == ["KID"]
+    table, left = distances.distances(found)
+    assert (list(table), left) == (["KID"], [])
     figure = table["KID"]["telea", "box"]
     assert (figure.mean, figure.low, figure.high, figure.n) == (*(pytest.approx(v) for v in expected), 4)
-    assert "Distance of the sets, KID" in report.markdown(found)
+    assert "Distance of the sets, KID" in report.markdown(found, report.set_tables(found))
+    lost = replace(found, rows=found.rows[1:])
+    lines = report.set_tables(lost).tables["KID"][1]
+    assert [line[1].endswith(" (3 of 4)") for line in lines] == [True, False]
+    torch.save(Inception().state_dict(), tmp_path / "weights" / features.WEIGHTS["inception"].file)  # random, so they are others
+    table, left = distances.distances(found)
+    assert (table, len(left)) == ({}, 1)
+    assert "holds other weights than the run was measured with" in left[0]
     with pytest.raises(UsageError, match="'fid': 4 pictures, and it is biased below 2,000; use kid"):
         small.grid(tmp_path, **suite | {"metrics": ["psnr", "fid"]})
     with pytest.raises(UsageError, match="'kid': is no metric of single pictures and cannot rank"):
@@ -365,9 +384,13 @@ def test_charts_show_every_point_and_bear_missing_ones():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(1234.5, "1234"), (123.45, "123"), (12.345, "12.3"), (1.2345, "1.23"), (0.12345, "0.12"), (0, "0")]
+    ("value", "text"),
+    [
+        *[(1234.5, "1234"), (123.45, "123"), (99.97, "100"), (12.345, "12.3"), (1.2345, "1.23")],
+        *[(0.12345, "0.123"), (0.0012, "0.00120"), (-0.0004, "-0.000400"), (0, "0")],
+    ],
 )
-def test_numbers_have_two_or_three_digits(value, text):
+def test_numbers_have_three_digits(value, text):
     assert report.number(value) == text
 
 

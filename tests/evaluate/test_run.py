@@ -66,6 +66,23 @@ def test_an_interrupted_and_resumed_run_agrees_bit_for_bit(home, whole, tmp_path
     assert figures(tmp_path / "out") == figures(whole)
 
 
+def test_a_row_that_was_tried_again_stands_where_it_belongs(home, whole, tmp_path):
+    run(small.grid(home), tmp_path / "out")
+    made = rows.read(tmp_path / "out")
+    rows.write(tmp_path / "out", [replace(made[0], error="no", file=""), *made[1:]])
+    assert run(small.grid(home), tmp_path / "out", resume=True).done == 1
+    assert figures(tmp_path / "out") == figures(whole)
+
+
+def test_every_picture_has_noise_of_its_own(home, tmp_path):
+    grid = small.grid(home, masks={"kinds": ["right-half"]}, fillers=[])
+    one, other = grid.pictures
+    same = {one: grid.pictures[one], other: grid.pictures[one]}
+    run(replace(grid, pictures=same, holes=dict.fromkeys(grid.holes, grid.holes["right-half", one])), tmp_path / "out")
+    first, second = (row.metrics for row in rows.read(tmp_path / "out") if row.seed == 0)
+    assert first != second
+
+
 def test_a_row_whose_picture_is_gone_is_made_again(home, whole, tmp_path):
     run(small.grid(home), tmp_path / "out")
     last = rows.read(tmp_path / "out")[-1]
@@ -90,7 +107,7 @@ def test_a_row_says_what_it_cost_and_that_known_pixels_are_as_they_were(home, wh
     grid = small.grid(home)
     for job, row in zip(grid.jobs(), rows.read(whole), strict=True):
         assert row.changed == 0
-        assert row.nfe == grid.evaluations(job)  # what a dry run says
+        assert row.nfe == grid.work(job).evaluations  # what a dry run says
         assert row.nfe == (0 if row.cell == "telea" else small.STEPS + (row.mask == "right-half"))  # deep: a finer level of one step
         files = f"truth/{row.picture}.png", row.file, f"masks/{row.mask}/{row.picture}.png"
         truth, made, hole = (np.asarray(Image.open(whole / file)) for file in files)
@@ -128,7 +145,7 @@ def test_a_failing_way_leaves_its_rows_and_the_others_go_on(home, tmp_path):
     good = [row for row in rows.read(tmp_path / "out") if row.error is None and row.cell != "telea"]
     assert [row.nfe for row in good if row.mask == "box"] == [2] * 2  # with and without the condition
     pairs = zip(grid.jobs(), rows.read(tmp_path / "out"), strict=True)
-    assert all(grid.evaluations(job) == row.nfe for job, row in pairs if row.error is None)
+    assert all(grid.work(job).evaluations == row.nfe for job, row in pairs if row.error is None)
 
 
 def test_results_of_another_suite_are_refused_with_the_difference(home, whole):
@@ -203,9 +220,23 @@ def test_metrics_without_their_weights_are_refused_before_any_work(home, tmp_pat
 
 
 def test_expected_minutes_are_evaluations_times_the_measured_call(home, whole):
-    grid = small.grid(home)
+    grid = small.grid(home, masks={"kinds": ["box"]})  # no level of which is smaller than the picture
     ticks = iter([0.0, 99.0, 100.0, 103.0, 200.0, 202.0, 300.0, 350.0])  # the median of all but the first is three seconds
-    assert expected_minutes(grid, grid.jobs(), lambda: next(ticks)) == pytest.approx(sum(row.nfe for row in rows.read(whole)) * 3 / 60)
+    nfe = sum(row.nfe for row in rows.read(whole) if row.mask == "box")
+    assert expected_minutes(grid, grid.jobs(), lambda: next(ticks)) == pytest.approx(nfe * 3 / 60)
+
+
+def test_minutes_of_windows_are_those_of_calls_of_their_size(tmp_path):
+    """A network of at most 32 px fills a picture of 64 px in windows of 32: each of their evaluations is one measured call."""
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / "photos" / "large.png")
+    narrow = tiny.folder(tmp_path / "narrow", tiny.network(largest=32))
+    images, options = {"source": str(tmp_path / "photos"), "size": 64}, {"crop": "none", "reach": 1000.0}
+    grid = small.grid(tmp_path, images=images, models=[str(narrow)], options=options, fillers=[], seeds=[0])
+    evaluations = sum(grid.work(job).evaluations for job in grid.jobs())
+    assert evaluations > small.STEPS * len(grid.jobs())
+    ticks = iter([0.0, 99.0, 100.0, 103.0, 200.0, 203.0, 300.0, 303.0])
+    assert expected_minutes(grid, grid.jobs(), lambda: next(ticks)) == pytest.approx(evaluations * 3 / 60)
 
 
 def test_the_way_of_the_first_picture_is_kept_with_its_levels(home, whole):
@@ -221,7 +252,7 @@ def test_the_way_of_the_first_picture_is_kept_with_its_levels(home, whole):
         hole = np.asarray(Image.open(whole / f"masks/{row.mask}/{row.picture}.png")) > 0
         last, made = strip[:32, -32:], np.asarray(Image.open(whole / row.file))
         shown = np.abs(last.astype(int) - made)[hole].mean()
-        assert shown < 40  # but for the seam the last state is the result; other pictures are 85 away
+        assert shown < 50  # but for the seam the last state is the result; other pictures are 85 away
         assert np.abs(strip[:32, :32].astype(int) - made)[hole].mean() > shown or len(row.levels) == 1
 
 

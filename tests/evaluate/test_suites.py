@@ -1,5 +1,6 @@
 """A suite says what is wrong with it, and where; what is written short means what the command line means."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,21 @@ def test_what_is_wrong_with_a_collection_is_said(tmp_path):
         parts.read(collected(tmp_path, COLLECTION.replace('"suite.toml"', '"other.toml"')))
     with pytest.raises(UsageError, match=r"did you mean 'parts\.0\.suite'"):
         parts.read(collected(tmp_path, COLLECTION.replace("suite =", "suit =")))
+    with pytest.raises(UsageError, match="parts = two of them are called 'suite-one'"):
+        parts.read(collected(tmp_path, COLLECTION.replace('["one", "two"]', '["one", "one"]')))
+
+
+def test_pictures_may_have_a_dash_in_their_name(tmp_path):
+    _, found = parts.read(collected(tmp_path, COLLECTION.replace("two", "two-px")))
+    assert [p.name for p in parts.chosen(found, ["suite"])] == ["suite-one", "suite-two-px"]
+
+
+def test_common_settings_may_be_anything_that_toml_writes(tmp_path):
+    common = 'common.notes = "\\U0001F600"\ncommon.methods = [{ name = "plain", label = "x", fields.walk.steps = 3 }]\n'
+    _, found = parts.read(collected(tmp_path, common + COLLECTION))
+    assert {(p.suite.notes, p.suite.methods[0].method().walk.steps) for p in found} == {("\U0001f600", 3)}
+
+
+def test_features_of_one_name_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="features = two files of one name"):
+        suites.check(replace(suites.read(written(tmp_path, TEXT)), features=("a/net.pth", "b/net.pth")))

@@ -3,7 +3,7 @@
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,10 +13,11 @@ from inpaintkit.core.settings import checked
 T = TypeVar("T")
 
 
-def read(cls: type[T], path: Path, sets: Sequence[str] = (), kind: str = "recipe") -> T:
+def read(cls: type[T], path: Path, sets: Sequence[str] = (), kind: str = "recipe", over: Mapping[str, Any] | None = None) -> T:
     """The `cls` in a TOML file, with `key=value` settings put over it: keys with dots, list items by number, TOML values.
 
-    kind: what such a file is called. Raises `BadInput` or `UsageError`, one line.
+    kind: what such a file is called. over: values that are put over the file's before, table by table. Raises `BadInput` or
+    `UsageError`, one line.
     """
     try:
         text = Path(path).read_text()
@@ -25,6 +26,7 @@ def read(cls: type[T], path: Path, sets: Sequence[str] = (), kind: str = "recipe
         raise BadInput(f"{path}: {error.strerror}; name a {kind} file") from None
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError; brackets in brackets in ...
         raise BadInput(f"{path}: not valid TOML: {error}") from None
+    values = _merged(values, over or {})
     for given in sets:
         _set(values, given, kind)
     try:
@@ -41,6 +43,11 @@ def located(error: InpaintError, path: Path, sets: Sequence[str] = ()) -> Inpain
     begins = str(error).partition(": ")[0]
     found = None if os.path.exists(begins) else place(path, path.read_text(), sets, str(error))  # not Path.exists: it raises for long names
     return error if found is None else type(error)(f"{found}: {error}")
+
+
+def _merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    tables = {k: _merged(values[k], v) for k, v in over.items() if isinstance(v, dict) and isinstance(values.get(k), dict)}
+    return {**values, **over, **tables}
 
 
 def _set(values: dict[str, Any], given: str, kind: str) -> None:

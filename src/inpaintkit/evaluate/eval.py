@@ -73,8 +73,8 @@ def judges(names: Sequence[str], files: Sequence[Path] = (), where: Path | None 
 def enough(found: Sequence[Pair], names: Sequence[str]) -> None:
     """Raise `UsageError` for too few pictures of a kind of mask for FID, if it is among the metrics named."""
     smallest = min((sum(pair.kind == kind for pair in found) for kind in {pair.kind for pair in found}), default=0)
-    if "fid" in names and smallest < sets.LEAST:
-        raise UsageError(f"--metrics fid: {smallest} pictures, and it is biased below {sets.LEAST:,}; use kid, which is not")
+    if "fid" in names and (few := sets.too_few(smallest)):
+        raise UsageError(f"--metrics fid: {few}")
 
 
 def scored(found: Sequence[Pair], by: Judges, limits: Limits = LIMITS, digests: Mapping[Path, str] | None = None) -> Iterator[Score]:

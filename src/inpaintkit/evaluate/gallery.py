@@ -58,9 +58,7 @@ def sheets(results: Results, pictures: Pictures, shown: int) -> str:
     if len(results.pictures) > shown:
         parts.append(f"<p>The first {shown} of {len(results.pictures)} pictures; all are in the folder.</p>")
     failed = {row.key[:3] for row in results.rows if row.error is not None}
-    first: dict[tuple[str, str, str], Row] = {}
-    for row in results.good:
-        first.setdefault((row.cell, row.mask, row.picture), row)
+    first = {cell["label"]: results.firsts(cell["label"]) for cell in results.cells}
     head = "".join(f"<th>{dot(i)}<br>{escape(cell['label'])}</th>" for i, cell in enumerate(results.cells, 1))
     for mask in results.masks:
         parts.append(f'<h3>{escape(mask)}</h3><div class="wide"><table class="sheet">')
@@ -69,9 +67,9 @@ def sheets(results: Results, pictures: Pictures, shown: int) -> str:
             parts.append(f"<tr><th>{escape(picture)}</th><td>{pictures.file(f'truth/{picture}.png', f'{picture}, truth', 'truth')}</td>")
             parts.append(f"<td>{pictures.hole(mask, picture)}</td>")
             for cell in results.cells:
-                key = cell["label"], mask, picture
-                gone = "failed" if key in failed else "not made yet"
-                image = pictures.file(first[key].file, _named(results, first[key]), "result") if key in first else gone
+                row = first[cell["label"]].get((mask, picture))
+                gone = "failed" if (cell["label"], mask, picture) in failed else "not made yet"
+                image = gone if row is None else pictures.file(row.file, _named(results, row), "result")
                 parts.append(f"<td>{image}</td>")
             parts.append("</tr>")
         parts.append("</table></div>")

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 
 from inpaintkit.core.errors import BadInput, UsageError
+from inpaintkit.core.noise import derived
 from inpaintkit.core.settings import dumped
 from inpaintkit.evaluate import extractors
 from inpaintkit.evaluate.features import inception_file, lpips, lpips_files
 from inpaintkit.evaluate.inputs import read_holes, read_pictures
-from inpaintkit.evaluate.metrics import METRICS, Maps
-from inpaintkit.evaluate.sets import LEAST
+from inpaintkit.evaluate.metrics import METRICS, SMALLEST_MS, Maps, ms_ssim_measure
+from inpaintkit.evaluate.sets import too_few
 from inpaintkit.evaluate.suites import PERCEPTUAL, SETS, Cell, Suite, cells
-from inpaintkit.evaluate.tasks import Given, Load
+from inpaintkit.evaluate.tasks import Given, Load, Work
 from inpaintkit.methods.gradient import GradientMethod
 from inpaintkit.models.weights import sha256
 from inpaintkit.pipeline.fill import Inpainter
+from inpaintkit.pipeline.fillers import Fill, named
 from inpaintkit.pipeline.plans import call_seconds
 
 
@@ -45,6 +47,7 @@ class Grid:
     """Name -> (size, size, 3) uint8."""
     holes: dict[tuple[str, str], np.ndarray]
     """(mask, picture) -> (size, size) bool, True = hole."""
+    fillers: dict[str, Fill]
     models: dict[str, Inpainter]
     networks: dict[str, Maps]
     """Of perceptual metrics, by name."""
@@ -65,10 +68,12 @@ class Grid:
         }
 
     def files(self) -> dict[str, str]:
-        """Weights and networks that decide about rows, apart from the models -> sha256."""
+        """Weights and networks that decide about rows, apart from the models -> sha256; those that are looked for in several folders
+        are told by their names."""
         heads = [path for name in self.suite.metrics if name in PERCEPTUAL for path in lpips_files(name.removeprefix("lpips_"))]
         heads += [inception_file()] if set(SETS) & set(self.suite.metrics) else []
-        return self.features | {str(path): sha256(path) for path in [*heads, *map(Path, self.suite.fillers)] if path.is_file()}
+        networks = {name: sha256(Path(name)) for name in self.suite.fillers if Path(name).is_file()}
+        return self.features | networks | {path.name: sha256(path) for path in heads}
 
     def jobs(self) -> list[Job]:
         """All rows, cell by cell."""
@@ -81,16 +86,14 @@ class Grid:
         ]
 
     def given(self, job: Job) -> Given:
-        """What the task of a row works with."""
+        """What the task of a row works with. Its noise is of its picture, so that pictures are independent draws."""
         assert job.cell.model is not None
         truth, hole, pipe = self.pictures[job.picture], self.holes[job.mask, job.picture], self.models[job.cell.model]
-        return Given(truth, hole, job.picture, pipe, job.cell.method, job.cell.options, self.others, job.seed or 0)
+        return Given(truth, hole, job.picture, pipe, job.cell.method, job.cell.options, self.others, derived(job.seed or 0, job.picture))
 
-    def evaluations(self, job: Job) -> int:
+    def work(self, job: Job) -> Work:
         """Of the network, for one row, as the walk says; a method that repeats steps makes more. Raises `UsageError`."""
-        if job.cell.model is None:
-            return 0
-        return job.cell.task.evaluations(self.given(job))
+        return Work() if job.cell.model is None else job.cell.task.work(self.given(job))
 
     def left_out(self) -> list[Cell]:
         """The ways whose model, or another network they need, is missing."""
@@ -109,8 +112,10 @@ def opened(suite: Suite, device: str = "auto", dtype: str = "auto") -> Grid:
     """
     left: list[str] = []
     pictures = read_pictures(suite.images, left.append)
-    if "fid" in suite.metrics and len(pictures) < LEAST:
-        raise UsageError(f"metrics = 'fid': {len(pictures)} pictures, and it is biased below {LEAST:,}; use kid, which is not")
+    if "fid" in suite.metrics and (few := too_few(len(pictures))):
+        raise UsageError(f"metrics = 'fid': {few}")
+    if "ms_ssim" in suite.metrics and suite.images.size >= SMALLEST_MS:
+        ms_ssim_measure()  # a package of its own
     if set(SETS) & set(suite.metrics):
         inception_file()  # needed by the report, and refused now if it is not there
     holes = read_holes(suite.masks, list(pictures), suite.images.size)
@@ -122,9 +127,9 @@ def opened(suite: Suite, device: str = "auto", dtype: str = "auto") -> Grid:
     if not there:
         raise BadInput(next(iter(missing.values())))
     missing |= {f"pictures {i}": line for i, line in enumerate(left, 1)}
-    grid = Grid(suite, there, pictures, holes, pipes, *networks, others, missing)
+    grid = Grid(suite, there, pictures, holes, {name: named(name) for name in suite.fillers}, pipes, *networks, others, missing)
     for cell in there:
-        grid.evaluations(next(job for job in grid.jobs() if job.cell == cell))  # a walk that cannot be walked is refused now
+        grid.work(next(job for job in grid.jobs() if job.cell == cell))  # a walk that cannot be walked is refused now
     return grid
 
 
@@ -149,7 +154,8 @@ def read_networks(suite: Suite) -> tuple[dict[str, Maps], dict[str, str]]:
 
 
 def expected_minutes(grid: Grid, jobs: list[Job], clock: Callable[[], float]) -> float:
-    """Of the network's work in these rows: evaluations times the measured seconds of one; metrics and fillers come on top."""
+    """Of the network's work in these rows: evaluations times the measured seconds of one in a window as large as the picture or as the
+    network takes, by pixels; metrics and fillers come on top."""
     cost: dict[tuple[str, bool], float] = {}
     total = 0.0
     for job in jobs:
@@ -158,8 +164,9 @@ def expected_minutes(grid: Grid, jobs: list[Job], clock: Callable[[], float]) ->
         pipe = grid.models[job.cell.model]
         key = job.cell.model, isinstance(job.cell.task.method(pipe, job.cell.method), GradientMethod)
         if key not in cost:
-            cost[key] = call_seconds(pipe, (grid.suite.images.size,) * 2, key[1], clock)
-        total += grid.evaluations(job) * cost[key]
+            side = min(grid.suite.images.size, pipe.model.network.config.largest)
+            cost[key] = call_seconds(pipe, (side, side), key[1], clock) / side**2
+        total += grid.work(job).pixels * cost[key]
     return total / 60
 
 

@@ -52,5 +52,6 @@ def _markdown(name: str, notes: str, found: dict[str, Results | str]) -> str:
         if isinstance(results, str):
             texts += [f"## {report.cell(part)}", "", report.cell(results), ""]
         else:
-            texts.append(report.markdown(results).replace("\n#", "\n##").replace("# ", "## ", 1))
+            text = (results.folder / report.MARKDOWN).read_text(encoding="utf-8")
+            texts.append(text.replace("\n#", "\n##").replace("# ", "## ", 1))
     return "\n".join(texts)

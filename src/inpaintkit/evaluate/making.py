@@ -16,7 +16,6 @@ from inpaintkit.evaluate.strips import Strip
 from inpaintkit.evaluate.suites import Cell
 from inpaintkit.evaluate.tasks import GREY
 from inpaintkit.pipeline.fill import Inpainter
-from inpaintkit.pipeline.fillers import named
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def filled(grid: Grid, job: Job, truth: np.ndarray, hole: np.ndarray) -> Made:
     """The picture with its hole filled; what fills never sees the truth."""
     cell = job.cell
     if cell.model is None:
-        return _classical(cell, truth, hole)
+        return _classical(grid, cell, truth, hole)
     pipe = grid.models[cell.model]
     first = job.seed == grid.suite.seeds[0] and job.picture in list(grid.pictures)[: grid.suite.strips]
     strip = Strip((truth.shape[1], truth.shape[0])) if first else None
@@ -45,11 +44,11 @@ def filled(grid: Grid, job: Job, truth: np.ndarray, hole: np.ndarray) -> Made:
     return Made(result.pixels, record["seconds"], record["nfe"], record.get("nfe_backward", 0), _peak(pipe), strip)
 
 
-def _classical(cell: Cell, truth: np.ndarray, hole: np.ndarray) -> Made:
+def _classical(grid: Grid, cell: Cell, truth: np.ndarray, hole: np.ndarray) -> Made:
     assert cell.filler is not None
     given = np.where(hole[:, :, None], np.uint8(GREY), truth)
     clock = time.perf_counter()
-    values = named(cell.filler)(given.astype(np.float32) / np.float32(255), hole)
+    values = grid.fillers[cell.filler](given.astype(np.float32) / np.float32(255), hole)
     seconds = time.perf_counter() - clock
     if not np.isfinite(values[hole]).all():
         raise BadInput(f"{cell.filler}: gave values that are not finite")

@@ -87,12 +87,17 @@ def ms_ssim(result: Tensor, truth: Tensor, where: np.ndarray) -> float:
     """
     if min(where.shape) < SMALLEST_MS or not where.all():
         return math.nan
+    return float(ms_ssim_measure()(result[None], truth[None], data_range=(-1.0, 1.0)))
+
+
+def ms_ssim_measure() -> Callable[..., Tensor]:
+    """What measures MS-SSIM. Raises `UsageError` where it is not installed."""
     try:
         from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as measure
     except ImportError as error:
         cause = f"ms_ssim: needs {error.name}, which is not installed"
         raise UsageError(f"{cause}; pip install 'inpaintkit[evaluate]' brings it, or choose other metrics") from None
-    return float(measure(result[None], truth[None], data_range=(-1.0, 1.0)))
+    return measure
 
 
 METRICS = {

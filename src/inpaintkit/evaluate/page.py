@@ -22,7 +22,7 @@ NOTE = (
 )
 
 
-def page(results: Results, shown: int = 8) -> str:
+def page(results: Results, sets: report.Sets, shown: int = 8) -> str:
     """The whole page; `shown`: pictures in each contact sheet, at most."""
     suite, pictures = results.about["suite"], Pictures(results)
     body = [f"<h1>{escape(suite['name'])}</h1>"]
@@ -32,7 +32,8 @@ def page(results: Results, shown: int = 8) -> str:
     body += [_region(results, region) for region in report.SHOWN_FIRST]
     body += [
         _wins(results),
-        *(f"<h2>{escape(report.SETS.format(name=name))}</h2>" + table(results, *t) for name, t in report.set_tables(results).items()),
+        *(f"<h2>{escape(report.SETS.format(name=name))}</h2>" + table(results, *t) for name, t in sets.tables.items()),
+        *(f'<p class="soft">Left out: {escape(line)}</p>' for line in sets.left),
         slider(),
         sheets(results, pictures, shown),
         extremes(results, pictures),

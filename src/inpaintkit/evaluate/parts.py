@@ -6,7 +6,8 @@ DIR/PART/                 what `run.run` writes; PART is the suite's file and th
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,6 +56,8 @@ class Part:
 
     name: str
     suite: Suite
+    stem: str
+    """The name of the suite's file, by which its parts go together."""
 
 
 def is_collection(path: Path) -> bool:
@@ -68,36 +71,28 @@ def is_collection(path: Path) -> bool:
 def read(path: Path, sets: Sequence[str] = ()) -> tuple[Collection, list[Part]]:
     """A collection and its parts, with `key=value` settings put over it. Raises `BadInput` or `UsageError`, one line."""
     found = toml.read(Collection, path, sets, kind="suite")
-    common = list(_settings(found.common))
     if unknown := found.models.keys() - found.pictures.keys():
         raise UsageError(f"{path}: models = {min(unknown)}: no such pictures; there are {', '.join(found.pictures)}")
     parts = []
     for i, entry in enumerate(found.parts):
         file = path.parent / entry.suite
-        suite = suites.read(file, common)
+        suite = suites.read(file, over=found.common)
         for name in entry.pictures:
             if name not in found.pictures:
                 raise UsageError(f"{path}: parts.{i}.pictures = {name!r}: no such pictures; there are {', '.join(found.pictures)}")
             full, models = f"{file.stem}-{name}", found.models.get(name, ()) if suite.models else ()
-            parts.append(Part(full, replace(suite, name=full, images=found.pictures[name], models=models or suite.models)))
+            parts.append(Part(full, replace(suite, name=full, images=found.pictures[name], models=models or suite.models), file.stem))
+    if twice := [name for name, count in Counter(part.name.casefold() for part in parts).items() if count > 1]:
+        raise UsageError(f"{path}: parts = two of them are called {twice[0]!r}; give suites and pictures names that differ")
     return found, parts
-
-
-def _settings(values: Mapping[str, Any], place: str = "") -> Iterator[str]:
-    """`key=value` of every value, tables by dotted keys; of the others JSON writes what TOML reads."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _settings(value, f"{place}{key}.")
-        else:
-            yield f"{place}{key}={json.dumps(value)}"
 
 
 def chosen(parts: list[Part], names: Sequence[str]) -> list[Part]:
     """The parts named, all without a name; a part goes by its suite alone too. Raises `UsageError` for an unknown name."""
     for name in names:
-        if not any(part.name == name or part.name.rpartition("-")[0] == name for part in parts):
+        if not any(name in (part.name, part.stem) for part in parts):
             raise UsageError(f"--part {name}: no such part; there are {', '.join(part.name for part in parts)}")
-    return [part for part in parts if not names or part.name in names or part.name.rpartition("-")[0] in names]
+    return [part for part in parts if not names or part.name in names or part.stem in names]
 
 
 def write(folder: Path, collection: Collection, parts: Sequence[Part]) -> None:

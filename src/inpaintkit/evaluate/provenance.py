@@ -41,6 +41,7 @@ def describe(grid: Grid) -> dict[str, Any]:
         "device": sorted({str(pipe.device) for pipe in pipes}),
         "dtype": sorted({str(pipe.dtype).removeprefix("torch.") for pipe in pipes}),
         "threads": torch.get_num_threads(),
+        "noise": "of the seed and the picture's name",  # earlier versions gave all pictures the seed's
         "cells": grid.about(),
         "metrics": grid.metrics,
         "files": grid.files(),

@@ -5,6 +5,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def write(folder: Path, shown: int = 8) -> list[Path]:
     from inpaintkit.evaluate.page import page
 
     results = load(folder)
-    texts = {HTML: page(results, shown), CSV: table(results), MARKDOWN: markdown(results)}
+    sets = set_tables(results)
+    texts = {HTML: page(results, sets, shown), CSV: table(results), MARKDOWN: markdown(results, sets)}
     for name, text in texts.items():
         write_bytes(results.folder / name, text.encode())
     return [results.folder / name for name in texts]
@@ -53,8 +55,8 @@ def safe(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
-def markdown(results: Results) -> str:
-    """The summary of each region, with tables by mask and by the share of the hole."""
+def markdown(results: Results, sets: "Sets") -> str:
+    """The summary of each region, with tables by mask and by the share of the hole; differences; distances of sets."""
     suite = results.about["suite"]
     text = [f"# {cell(suite['name'])}", "", f"{facts(results)}.", "", *([cell(suite["notes"]), ""] if suite["notes"] else [])]
     for region in SHOWN_FIRST:
@@ -66,8 +68,9 @@ def markdown(results: Results) -> str:
         text += [f"## {PAIRED}", ""]
         for metric in results.metrics:
             text += [f"### {title(results, metric)}", "", *_table(*paired(results, metric)), ""]
-    for name, (head, lines) in set_tables(results).items():
+    for name, (head, lines) in sets.tables.items():
         text += [f"## {cell(SETS.format(name=name))}", "", *_table(head, lines), ""]
+    text += [part for line in sets.left for part in (f"Left out: {cell(line)}", "")]
     return "\n".join(text)
 
 
@@ -142,18 +145,33 @@ def signed(figure: Figure) -> str:
     """A difference with its interval."""
     if math.isnan(figure.mean):
         return "-"
-    return f"{figure.mean:+.3g}" + ("" if math.isnan(figure.low) else f" [{figure.low:+.3g}, {figure.high:+.3g}]")
+    exact = f"; {figure.exact} without, one being exact" if figure.exact else ""
+    return f"{figure.mean:+.3g}" + ("" if math.isnan(figure.low) else f" [{figure.low:+.3g}, {figure.high:+.3g}]") + exact
 
 
-def set_tables(results: Results) -> dict[str, tuple[list[str], list[list[str]]]]:
-    """What it is called -> (head, lines): distance of each way's pictures from the truths, as sets."""
-    return {
-        name: (
-            ["way", *results.masks],
-            [[cell["label"], *(shown(found[cell["label"], mask]) for mask in results.masks)] for cell in results.cells],
-        )
-        for name, found in distances(results).items()
-    }
+@dataclass(frozen=True)
+class Sets:
+    """Distances of each way's pictures from the truths, as sets."""
+
+    tables: dict[str, tuple[list[str], list[list[str]]]]
+    """What it is called -> (head, lines); where a way has fewer pictures than others they are counted."""
+    left: list[str]
+    """Of what is left out why, a line."""
+
+
+def set_tables(results: Results) -> Sets:
+    """The distances as tables."""
+    found, left = distances(results)
+    tables = {}
+    for name, of_cells in found.items():
+        most = {mask: max(of_cells[cell["label"], mask].n for cell in results.cells) for mask in results.masks}
+
+        def told(figure: Figure, most: int) -> str:
+            return shown(figure) + (f" ({figure.n} of {most})" if figure.n < most else "")
+
+        lines = [[c["label"], *(told(of_cells[c["label"], mask], most[mask]) for mask in results.masks)] for c in results.cells]
+        tables[name] = ["way", *results.masks], lines
+    return Sets(tables, left)
 
 
 def rows(line: Line) -> str:
@@ -180,10 +198,10 @@ def shown(figure: Figure) -> str:
 
 
 def number(value: float) -> str:
-    """Three or four digits."""
+    """Three digits, more of what is above 1000."""
     if math.isnan(value):
         return "-"
-    return f"{value:.0f}" if abs(value) >= 1000 or value == 0 else f"{value:.{max(0, 3 - max(1, len(str(int(abs(value))))))}f}"
+    return f"{value:.0f}" if abs(value) >= 100 or value == 0 else f"{value:#.3g}".removesuffix(".")
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:

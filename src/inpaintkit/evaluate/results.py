@@ -86,6 +86,11 @@ class Results:
     def of(self, cell: str, mask: str | None = None) -> list[Row]:
         return [row for row in self.good if row.cell == cell and mask in (None, row.mask)]
 
+    def firsts(self, cell: str) -> dict[tuple[str, str], Row]:
+        """(mask, picture) -> the row of a cell with the suite's first seed."""
+        first = self.about["suite"]["seeds"][0]
+        return {(row.mask, row.picture): row for row in self.of(cell) if row.seed in (None, first)}
+
     def line(self, cell: dict[str, Any], region: Region) -> Line:
         """The summary of a cell in a region."""
         mine = self.of(cell["label"])
@@ -127,13 +132,15 @@ class Results:
         return share((key[1], 0.5 if a == b else float((a > b) == higher)) for key, a, b in self._both(one, other, self.first, region))
 
     def ahead(self, one: str, other: str, metric: str, region: Region = "hole") -> Figure:
-        """A metric of one cell less that of another on the same mask and picture; seeds are averaged first, then masks."""
-        return figure((key[1], a - b) for key, a, b in self._both(one, other, metric, region) if math.isfinite(a - b))
+        """A metric of one cell less that of another on the same mask and picture; seeds are averaged first, then masks. Where one of
+        them is infinite there is no difference, which `exact` counts."""
+        return figure((key[1], a - b if a != b else 0.0) for key, a, b in self._both(one, other, metric, region))
 
     def _both(self, one: str, other: str, metric: str, region: Region) -> list[tuple[tuple[str, str], float, float]]:
         """(mask, picture) and the two values, where both cells have one."""
         first, second = (self._pairs(name, metric, region) for name in (one, other))
-        return [(key, first[key], second[key]) for key in first if key in second and not math.isnan(first[key] + second[key])]
+        both = [(key, first[key], second[key]) for key in first if key in second]
+        return [one for one in both if not math.isnan(one[1]) and not math.isnan(one[2])]
 
     def _pairs(self, cell: str, metric: str, region: Region) -> dict[tuple[str, str], float]:
         groups: dict[tuple[str, str], list[float]] = {}

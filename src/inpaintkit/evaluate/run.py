@@ -59,9 +59,16 @@ def run(grid: Grid, out: Path, resume: bool = False, tell: Callable[[int, int, R
             rows.append(out, row)
             failed += row.error is not None
             tell(number, len(todo) + len(kept), row)
+        rows.write(out, ordered(grid, rows.read(out)))
         return Outcome(len(todo), len(kept), failed)
     finally:
         lock.release()
+
+
+def ordered(grid: Grid, made: list[Row]) -> list[Row]:
+    """Rows as an uninterrupted run makes them: what is read of them does not depend on which were tried again."""
+    place = {(job.cell.label, job.mask, job.picture, job.seed): i for i, job in enumerate(grid.jobs())}
+    return sorted(made, key=lambda row: place[row.key])
 
 
 def began(grid: Grid, out: Path, resume: bool) -> None:

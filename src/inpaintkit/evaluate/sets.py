@@ -36,10 +36,15 @@ def frechet(real: NDArray, fake: NDArray) -> float:
     return float(np.square(means[0] - means[1]).sum() + traces - 2 * cross)
 
 
+def too_few(pictures: int) -> str | None:
+    """Why FID is not given of so many pictures; None where it is."""
+    return None if pictures >= LEAST else f"{pictures} pictures, and it is biased below {LEAST:,}; use kid, which is not"
+
+
 def fid(real: NDArray, fake: NDArray) -> float:
     """`frechet`, given from `LEAST` pictures only. Raises `UsageError` below."""
-    if min(len(real), len(fake)) < LEAST:
-        raise UsageError(f"fid: {min(len(real), len(fake))} pictures, and it is biased below {LEAST:,}; use kid, which is not")
+    if few := too_few(min(len(real), len(fake))):
+        raise UsageError(f"fid: {few}")
     return frechet(real, fake)
 
 

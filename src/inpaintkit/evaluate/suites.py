@@ -5,7 +5,7 @@ A cell is one way to fill: a model with a method, its options and a task (`tasks
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -140,9 +140,10 @@ class Cell:
         return slug(self.label)
 
 
-def read(path: Path, sets: Sequence[str] = ()) -> Suite:
-    """The suite in a TOML file with `key=value` settings put over it. Raises `BadInput` or `UsageError`, one line with the place."""
-    suite = toml.read(Suite, path, sets, kind="suite")
+def read(path: Path, sets: Sequence[str] = (), over: Mapping[str, Any] | None = None) -> Suite:
+    """The suite in a TOML file with values and `key=value` settings put over it, as `toml.read`. Raises `BadInput` or `UsageError`, one
+    line with the place."""
+    suite = toml.read(Suite, path, sets, "suite", over)
     text = Path(path).read_text()
     try:
         check(suite)
@@ -178,6 +179,8 @@ def check(suite: Suite) -> None:
             named(filler)
         except UsageError as error:
             raise UsageError(f"fillers = {error}") from None
+    if len({Path(file).stem for file in suite.features}) < len(suite.features):
+        raise UsageError("features = two files of one name, which tables show: rename one")
     if not suite.masks.kinds and not suite.masks.folders:
         raise UsageError("masks = nothing: name kinds or folders")
     if not cells(suite):

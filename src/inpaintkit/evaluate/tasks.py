@@ -1,16 +1,17 @@
 """What a row of a benchmark does with its picture: fills a hole it is told of, repairs one it is not, goes ring by ring, enlarges."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from inpaintkit.core.errors import UsageError
 from inpaintkit.core.sampler import Method
 from inpaintkit.core.settings import Settings
-from inpaintkit.core.walk import moves_down
 from inpaintkit.data.images import Picture, from_array
 from inpaintkit.methods import METHODS
 from inpaintkit.methods.ilvr import ILVR
@@ -21,6 +22,7 @@ from inpaintkit.pipeline.blind import blind, check, find
 from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.pipeline.fillers import Sampled
 from inpaintkit.pipeline.job import Options, Step
+from inpaintkit.pipeline.measured import reference
 from inpaintkit.pipeline.onion import onion, rings
 from inpaintkit.pipeline.plans import counted
 
@@ -53,10 +55,27 @@ class Given:
         """The picture with `value` in its hole."""
         return from_array(np.where(self.hole[:, :, None], np.uint8(value), self.truth), self.name)
 
-    def planned(self, hole: np.ndarray, method: Method | None = None) -> int:
-        """Evaluations of the network for one filling of a hole of this picture."""
-        method = self.pipe.method(method or self.method)
-        return int(counted(self.pipe, self.holed(GREY), hole, method, self.options)[0]["evaluations"])
+    def planned(self, hole: np.ndarray) -> "Work":
+        """That of one filling of a hole of this picture. Raises `UsageError`."""
+        return Work.of(self.pipe, self.holed(GREY), hole, self.pipe.method(self.method), self.options)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of the network, as the walk says."""
+
+    evaluations: int = 0
+    pixels: int = 0
+    """Of the windows of all evaluations."""
+
+    @classmethod
+    def of(cls, pipe: Inpainter, picture: Picture, hole: np.ndarray, method: Method, options: Options, measured: Any = None) -> "Work":
+        """That of one filling."""
+        about, pixels, _ = counted(pipe, picture, hole, method, options, measured)
+        return cls(int(about["evaluations"]), pixels)
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(self.evaluations + other.evaluations, self.pixels + other.pixels)
 
 
 @dataclass(frozen=True)
@@ -70,9 +89,9 @@ class Task(Settings, ABC):
         """What runs, None being the default one. Raises `UsageError`."""
         return pipe.method(method)
 
-    def evaluations(self, g: Given) -> int:
-        """Of the network, as the walk says. Raises `UsageError`."""
-        return g.planned(g.hole, self.method(g.pipe, g.method))
+    def work(self, g: Given) -> Work:
+        """What the network has to do. Raises `UsageError`."""
+        return replace(g, method=self.method(g.pipe, g.method)).planned(g.hole)
 
     def needs(self) -> dict[str, Load]:
         """Networks besides the model's: name -> what loads it."""
@@ -111,6 +130,10 @@ class Blind(Task):
         (result, *_), record = blind(g.pipe, g.holed(BLACK), g.hole, g.method, g.seed, 1, g.options, g.on_step)
         return result, record
 
+    def work(self, g: Given) -> Work:
+        picture = g.holed(BLACK)
+        return Work.of(g.pipe, picture, g.hole, self.method(g.pipe, g.method), g.options, reference(picture))
+
 
 @dataclass(frozen=True)
 class Found(Task):
@@ -126,12 +149,13 @@ class Found(Task):
         return {self.detector: lambda device, dtype: damage.load(self.detector)}
 
     def fill(self, g: Given) -> Filled:
-        picture = g.holed(BLACK)
+        picture, began = g.holed(BLACK), time.perf_counter()
         hole = find(g.others[self.detector], picture, self.threshold)
+        seconds = time.perf_counter() - began
         if not hole.any():
-            return picture, {"seconds": 0.0, "nfe": 0}
+            return picture, {"seconds": round(seconds, 4), "nfe": 0}
         (result, *_), record = g.pipe.fill(picture, hole, g.method, g.seed, options=g.options, on_step=g.on_step)
-        return result, record
+        return result, record | {"seconds": round(record["seconds"] + seconds, 4)}
 
 
 @dataclass(frozen=True)
@@ -146,9 +170,9 @@ class Onion(Task):
         result, _ = onion(g.holed(GREY), g.hole, sampled, self.ring)
         return result, sampled.record
 
-    def evaluations(self, g: Given) -> int:
+    def work(self, g: Given) -> Work:
         depth = rings(g.hole, self.ring)
-        return sum(g.planned(depth >= k) for k in range(1, int(depth.max()) + 1))
+        return sum((g.planned(depth >= k) for k in range(1, int(depth.max()) + 1)), Work())
 
 
 @dataclass(frozen=True)
@@ -167,8 +191,8 @@ class Then(Task):
         (result, *_), record = two_stage.two_stage(g.pipe, other, g.holed(GREY), g.hole, g.method, g.seed, 1, g.options, g.on_step)
         return result, record
 
-    def evaluations(self, g: Given) -> int:
-        return g.planned(g.hole) + g.options.calls
+    def work(self, g: Given) -> Work:
+        return g.planned(g.hole) + Work(g.options.calls, g.options.calls * g.hole.size)
 
 
 @dataclass(frozen=True)
@@ -202,25 +226,27 @@ class Enlarge(Task):
     def fill(self, g: Given) -> Filled:
         picture = from_array(self.small(g.truth), g.name)
         if self.how == "bicubic":
-            return upscale.enlarged(picture, self.factor, corners=self.input == "decimated"), {"seconds": 0.0, "nfe": 0}
+            began = time.perf_counter()
+            large = upscale.enlarged(picture, self.factor, corners=self.input == "decimated")
+            return large, {"seconds": round(time.perf_counter() - began, 4), "nfe": 0}
         (result, *_), record = upscale.upscale(g.pipe, picture, self.settings(), g.method, g.seed, 1, g.options, g.on_step)
         return result, record
 
     def method(self, pipe: Inpainter, method: Method | None) -> Method:
-        own = upscale.SHORT if self.how == "operator" else ILVR(factor=self.factor) if self.how == "ilvr" else None
-        return pipe.method(method or own)
+        return pipe.method(method or (upscale.own(self.settings()) if self.samples else None))
 
     @property
     def samples(self) -> bool:
         return self.how != "bicubic"
 
-    def evaluations(self, g: Given) -> int:
+    def work(self, g: Given) -> Work:
+        if uneven := [side for side in g.hole.shape if side % self.factor]:
+            raise UsageError(f"task.factor = {self.factor}: does not divide {uneven[0]} px; choose an images.size that it divides")
         if not self.samples:
-            return 0
-        upscale.check(self.settings(), g.method)
-        count = self.average or (upscale.AVERAGE if self.how == "operator" and g.method is None else 1)
-        method = self.method(g.pipe, g.method)
-        return count * moves_down(method.walk.times(g.pipe.denoiser.schedule)) * method.calls * g.options.calls
+            return Work()
+        e = upscale.asked(from_array(self.small(g.truth), g.name), self.settings(), g.method)
+        once = Work.of(g.pipe, e.large, e.hole, g.pipe.method(e.method), g.options, e.measured)
+        return sum([once] * e.count, Work())
 
 
 AnyTask = Annotated[Fill | Blind | Found | Onion | Then | Enlarge, Field(discriminator="kind")]

@@ -75,12 +75,9 @@ def questions(results: Results, cells: tuple[str, ...], shuffle: int, trials: in
 
 
 def _matched(results: Results, one: str, other: str) -> list[tuple[Row, Row]]:
-    """The rows of two cells with the same mask and picture, each with its first seed."""
-    first: dict[tuple[str, str, str], Row] = {}
-    for row in [*results.of(one), *results.of(other)]:
-        first.setdefault((row.cell, row.mask, row.picture), row)
-    keys = [(mask, picture) for cell, mask, picture in first if cell == one and (other, mask, picture) in first]
-    return [(first[one, *key], first[other, *key]) for key in keys]
+    """The rows of two cells with the same mask and picture, each with the first seed."""
+    left, right = results.firsts(one), results.firsts(other)
+    return [(left[key], right[key]) for key in left if key in right]
 
 
 def _hole(results: Results, row: Row) -> bytes:

@@ -38,7 +38,7 @@ class Sampled:
 
     def __call__(self, image: Image, hole: Hole) -> Image:
         result = self.pipe(image, hole, self.method, self.seed, options=self.options)
-        so_far = {key: self.record.get(key, 0) for key in ("nfe", "seconds", "seconds_total")}
+        so_far = {key: self.record.get(key, 0) for key in ("nfe", "nfe_backward", "seconds", "seconds_total")}
         self.record = result.record | {key: round(value + result.record[key], 4) for key, value in so_far.items()}
         return result.images[0]
 

@@ -18,6 +18,7 @@ from inpaintkit.models.unet import channels, classes
 from inpaintkit.pipeline import regions
 from inpaintkit.pipeline.fill import Inpainter, grown, referred
 from inpaintkit.pipeline.job import Options, refined
+from inpaintkit.pipeline.measured import Measured
 
 
 def plan(
@@ -30,20 +31,20 @@ def plan(
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
     """`counted`, and `seconds`: what the calls take for all variants, by one timed call at the largest window."""
-    about, calls, widest = counted(pipe, picture, hole, method, options)
-    seconds = variants * calls * call_seconds(pipe, widest, isinstance(method, GradientMethod), clock)
+    about, pixels, widest = counted(pipe, picture, hole, method, options)
+    seconds = variants * pixels / math.prod(widest) * call_seconds(pipe, widest, isinstance(method, GradientMethod), clock)
     return {**about, "variants": variants, "seconds": round(seconds, 2)}
 
 
 def counted(
-    pipe: Inpainter, picture: Picture, hole: np.ndarray, method: Method, options: Options
-) -> tuple[dict[str, Any], float, tuple[int, int]]:
-    """(regions with their scales and windows and network calls of one picture: so many per window, move down and region; as how many
-    calls at the largest window they count, by pixels; its size (H, W)). Runs no network."""
+    pipe: Inpainter, picture: Picture, hole: np.ndarray, method: Method, options: Options, measured: Measured | None = None
+) -> tuple[dict[str, Any], int, tuple[int, int]]:
+    """(regions with their scales and windows and network calls of one picture: so many per window, move down and region; the pixels of
+    all calls' windows; the largest window's size (H, W)). measured: as `Inpainter.fill`. Runs no network."""
     hole = grown(hole, options.grow) if options.grow else hole
     schedule, largest = pipe.denoiser.schedule, pipe.model.network.config.largest
     planned, total, pixels, widest = [], 0, 0, (1, 1)
-    for region in pipe.plan(hole, options, method, referred(picture, hole, method)):
+    for region in pipe.plan(hole, options, method, measured or referred(picture, hole, method)):
         known = known_from_hole(regions.cut(hole, region.box, True))
         levels = []
         for scale in region.scales:
@@ -56,7 +57,7 @@ def counted(
             levels.append({"scale": scale, "windows": len(corners), "window_size": size[::-1], "evaluations": evaluations * len(corners)})
         planned.append({"box": list(region.box), "levels": levels})
     about = {"method": type(method).__name__, "hole_fraction": float(hole.mean()), "evaluations": total, "regions": planned}
-    return about, pixels / math.prod(widest), widest
+    return about, pixels, widest
 
 
 def call_seconds(pipe: Inpainter, size: Sequence[int], gradient: bool, clock: Callable[[], float] = time.perf_counter) -> float:

@@ -17,7 +17,7 @@ from inpaintkit.core.resize import AvgPool, Bicubic, Decimate
 from inpaintkit.core.sampler import Method
 from inpaintkit.core.settings import Settings, checked, dumped
 from inpaintkit.core.walk import Walk
-from inpaintkit.data.images import Picture
+from inpaintkit.data.images import Hole, Picture
 from inpaintkit.methods.ddnm import DDNM
 from inpaintkit.methods.ilvr import ILVR
 from inpaintkit.pipeline.fill import Inpainter
@@ -46,6 +46,20 @@ class Upscale(Settings):
     `operator` with its own method, else 1."""
 
 
+@dataclass(frozen=True)
+class Enlargement:
+    """What has to be filled for an `Upscale` of a picture, and how."""
+
+    large: Picture
+    """Of the full size."""
+    hole: Hole
+    method: Method | None
+    """None: the model's own."""
+    measured: Measured | None
+    count: int
+    """Samples whose mean each result is."""
+
+
 def upscale(
     pipe: Inpainter,
     picture: Picture,
@@ -63,27 +77,36 @@ def upscale(
     `UsageError` for a way that does not fit the input or the method, and as `Inpainter.fill`.
     """
     u = checked(Upscale, how or Upscale())
+    e = asked(picture, u, method)
+
+    def fill(seed: int, variants: int, on_step: Callable[[Step], None] | None) -> tuple[list[Picture], dict[str, Any]]:
+        return pipe.fill(e.large, e.hole, e.method, seed, variants, options, on_step, e.measured)
+
+    results, record = fill(seed, variants, on_step) if e.count == 1 else means(fill, e.count, seed, variants, on_step)
+    return [replace(result, alpha=e.large.alpha) for result in results], {**record, "upscale": {**dumped(u), "average": e.count}}
+
+
+def own(u: Upscale) -> Method | None:
+    """The method of a way, unless another is given; None: the model's."""
+    return SHORT if u.how == "operator" else ILVR(factor=u.factor) if u.how == "ilvr" else None
+
+
+def asked(picture: Picture, u: Upscale, method: Method | None) -> Enlargement:
+    """What `upscale` fills. Raises `UsageError` for a way that does not fit what is said of the input, or the method."""
     check(u, method)
-    default = method is None
     values, measured = whole(picture), None
     large = enlarged(picture, u.factor, corners=u.decimated and u.how != "bicubic-mask")
     hole = np.ones(large.size[::-1], bool)
     if u.how == "operator":
-        method = method or SHORT
         operator = Decimate(u.factor) if u.decimated else {"avgpool": AvgPool, "bicubic": Bicubic}[u.down](u.factor)
         measured = Measured(operator, values, u.factor, whole(large))
     elif u.how == "ilvr":
-        method, measured = method or ILVR(factor=u.factor), reference(large)
+        measured = reference(large)
     else:
         hole[:: u.factor, :: u.factor] = False
         large = large if u.how == "bicubic-mask" else inserted(picture, u.factor)
-    count = u.average or (AVERAGE if u.how == "operator" and default else 1)
-
-    def fill(seed: int, variants: int, on_step: Callable[[Step], None] | None) -> tuple[list[Picture], dict[str, Any]]:
-        return pipe.fill(large, hole, method, seed, variants, options, on_step, measured)
-
-    results, record = fill(seed, variants, on_step) if count == 1 else means(fill, count, seed, variants, on_step)
-    return [replace(result, alpha=large.alpha) for result in results], {**record, "upscale": {**dumped(u), "average": count}}
+    count = u.average or (AVERAGE if u.how == "operator" and method is None else 1)
+    return Enlargement(large, hole, method or own(u), measured, count)
 
 
 def means(

@@ -202,7 +202,7 @@ def _plan(opened: Any, out: Path) -> None:
     todo, kept = run.remaining(opened, out)
     for cell in opened.cells:
         mine = [job for job in opened.jobs() if job.cell == cell]
-        print(f"{cell.label}: {len(mine)} rows, {sum(map(opened.evaluations, mine))} evaluations")
+        print(f"{cell.label}: {len(mine)} rows, {sum(opened.work(job).evaluations for job in mine)} evaluations")
     minutes = grid.expected_minutes(opened, todo, time.perf_counter)
     print(f"{len(todo)} rows to be made, {len(kept)} there; the network works for about {minutes:.1f} min, metrics and fillers on top")
 
