@@ -15,6 +15,7 @@ from typing import Annotated
 import tyro
 from PIL import Image
 
+from inpaintkit.evaluate.inputs import file_names
 from inpaintkit.train.recipes import read
 from inpaintkit.train.sources import PictureSource
 
@@ -35,12 +36,13 @@ def main(args: HeldOut) -> None:
     chosen = [i for i in range(len(pictures.images)) if min(pictures.images[i].shape[:2]) >= args.size]
     chosen = sorted(chosen, key=lambda i: pictures.names[i])[: args.count]
     args.out.mkdir(parents=True)
-    for i in chosen:
+    names = file_names([str(Path(pictures.names[i]).with_suffix("")) for i in chosen])
+    for i, name in zip(chosen, names, strict=True):
         image = Image.fromarray(pictures.images[i])
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         square = image.resize((args.size,) * 2, Image.Resampling.LANCZOS, (left, top, left + side, top + side))
-        square.save(args.out / f"{Path(pictures.names[i]).stem}.png")
+        square.save(args.out / f"{name}.png")
     print(f"{args.out}: {len(chosen)} of {len(pictures.images)} test pictures")
 
 

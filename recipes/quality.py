@@ -17,9 +17,10 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from inpaintkit.core.errors import BadInput
 from inpaintkit.data.images import from_array, read_mask, read_picture, write_picture
 from inpaintkit.evaluate.eval import Judges, Score, judges, scored
-from inpaintkit.evaluate.metrics import interval, seam
+from inpaintkit.evaluate.metrics import expanded, interval, seam
 from inpaintkit.evaluate.pairs import Pair, paired
 from inpaintkit.pipeline.fillers import biharmonic
 
@@ -37,6 +38,11 @@ class Quality:
     features: tuple[Path, ...] = ()
 
 
+def kinds(args: Quality) -> list[str]:
+    """Of masks, each a folder; a set's list beside them is none."""
+    return sorted(path.name for path in args.masks.iterdir() if path.is_dir())
+
+
 def made(name: str, picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
     """A row that needs no model: `(H, W, 3)` uint8."""
     if name == "biharmonic":
@@ -49,7 +55,7 @@ def made(name: str, picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 
 def reference(args: Quality, name: str) -> None:
-    for kind in sorted(path.name for path in args.masks.iterdir()):
+    for kind in kinds(args):
         target = args.results / name / "0" / kind
         for pair in paired(args.images, args.images, args.masks / kind).found:
             picture = read_picture(pair.truth)
@@ -68,23 +74,27 @@ def seams(pair: Pair) -> tuple[float, float]:
     return border, inside
 
 
-def table(row: Path, kind: str, args: Quality, by: Judges) -> tuple[dict[str, np.ndarray], int]:
-    """Metric -> its value of every picture in order of names, a mean over seeds; the number of seeds."""
-    every = []
+def table(row: Path, kind: str, args: Quality, by: Judges) -> tuple[list[str], dict[str, np.ndarray], int]:
+    """(names of pictures; metric -> its value of each, a mean over seeds; the number of seeds). Raises `BadInput` for seeds of other
+    pictures."""
+    every, names = [], list[str]()
     for seed in sorted(path for path in row.iterdir() if (path / kind).is_dir()):
         pairs = sorted(paired(seed / kind, args.images, args.masks / kind).found, key=lambda pair: pair.name)
+        if every and names != [pair.name for pair in pairs]:
+            raise BadInput(f"{seed / kind}: holds other pictures than another seed; fill the same with each")
+        names = [pair.name for pair in pairs]
         scores: list[Score] = list(scored(pairs, by))
         assert all(score.changed == 0 for score in scores), f"{seed}: changed outside the hole"
         values = {name: [score.values["hole"][name] for score in scores] for name in scores[0].values["hole"]}
         border, inside = zip(*map(seams, pairs), strict=True)
         every.append(values | {"seam": border, "inside": inside})
-    return {name: np.mean([one[name] for one in every], 0) for name in every[0]}, len(every)
+    return names, {name: np.mean([one[name] for one in every], 0) for name in every[0]}, len(every)
 
 
 def ratio(mine: np.ndarray, theirs: np.ndarray) -> str:
     rng = np.random.default_rng(0)
     drawn = rng.integers(len(mine), size=(DRAWS, len(mine)))
-    low, high = np.quantile(mine[drawn].mean(1) / theirs[drawn].mean(1), [0.025, 0.975])
+    low, high = np.quantile(mine[drawn].mean(1) / theirs[drawn].mean(1), expanded(len(mine)))
     return f"{mine.mean() / theirs.mean():.3f} [{low:.3f}, {high:.3f}]"
 
 
@@ -92,19 +102,20 @@ def main(args: Quality) -> None:
     for name in (*CLASSICAL, "biharmonic", f"perfect-{SMALL}"):
         reference(args, name)
     by = judges(["psnr"], args.features)
-    for kind in sorted(path.name for path in args.masks.iterdir()):
+    for kind in kinds(args):
         rows = sorted(path for path in args.results.iterdir() if any(path.glob(f"*/{kind}/*")))
         tables = {row.name: table(row, kind, args, by) for row in rows}
-        both = [tables[name][0] for name in TELEA]
-        distances = [name for name in both[0] if name.startswith("perceptual")]
+        both = [tables[name][:2] for name in TELEA]
+        distances = [name for name in both[0][1] if name.startswith("perceptual")]
         titles = ["row", "n", "seeds", "PSNR, dB", *(part for name in distances for part in (name, "of Telea's")), "seam", "2 px inside"]
         print("", "| " + " | ".join(titles) + " |", "|" + "---|" * len(titles), sep="\n")
-        for row, (values, seeds) in tables.items():
+        for row, (names, values, seeds) in tables.items():
+            same = [both[0][0].index(name) for name in names]
             low, high = interval(values["psnr"])
             cells = [f"{kind}, {row}", str(len(values["psnr"])), str(seeds), f"{values['psnr'].mean():.2f} [{low:.2f}, {high:.2f}]"]
             for name in distances:
                 mine = values[name]
-                cells += [f"{mine.mean():.3f}", ratio(mine, min((one[name] for one in both), key=np.mean))]
+                cells += [f"{mine.mean():.3f}", ratio(mine, min((one[name][same] for _, one in both), key=np.mean))]
             cells += [f"{np.nanmean(values[name]):.2f}" for name in ("seam", "inside")]
             print("| " + " | ".join(cells) + " |", flush=True)
 

@@ -3,9 +3,9 @@
     python recipes/score_gan.py recipes/gan-64.toml runs/gan-1/model runs/gan-2/model runs/gan-4/model runs/gan-8/model photo-64 \\
         --set data.root=DATA --pictures 128 --samples 4
 
-All in the hole, over the recipe's held-out pictures and masks, with 95 % intervals over pictures: PSNR of one sample and of
-the mean of all (dB); spread, the root mean square difference of two samples in 8-bit steps; the same when only the latent
-differs (same noise), and the PSNR of one sample when the latent is 0.
+All in the hole, over crops drawn from the recipe's held-out pictures, and its masks, with 95 % intervals over crops: PSNR of one
+sample and of the mean of all (dB); spread, the root mean square difference of two samples in 8-bit steps; the same when only the
+latent differs (same noise), and the PSNR of one sample when the latent is 0.
 """
 
 import time
@@ -22,6 +22,7 @@ from torch import Tensor
 from inpaintkit.core.noise import Noise, derived
 from inpaintkit.core.operators import Known
 from inpaintkit.core.sampler import Context, begin, sample
+from inpaintkit.evaluate.metrics import interval
 from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.train.draws import STREAMS
 from inpaintkit.train.recipes import read
@@ -34,6 +35,7 @@ class Score:
     models: tyro.conf.Positional[tuple[str, ...]]
     set: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KEY=VALUE")] = field(default=())
     pictures: int = 64
+    """Crops; more than pictures there are repeat some."""
     samples: int = 4
     split: Literal["validation", "test"] = "test"
     """Of pictures that no model compared was trained on: in photo-64's recipe, and those that start from it, test."""
@@ -96,14 +98,19 @@ def main(args: Score) -> None:
     drawn = [source.draw(np.random.default_rng([0, STREAMS[args.split], i, 0]), 0, args.split) for i in range(args.pictures)]
     examples = [(torch.from_numpy(d["x0"])[None], torch.from_numpy(d["known"])[None]) for d in drawn]
     names = ("psnr", "psnr of mean", "spread", "spread by z", "psnr, z = 0", "seconds")
-    told = f"{args.pictures} of {source.count(args.split)} {args.split} pictures, {args.samples} samples each"
+    told = f"{args.pictures} crops drawn from {source.count(args.split)} {args.split} pictures, {args.samples} samples each"
     print(f"{told}, {torch.get_num_threads()} threads")
     print("| model | steps | " + " | ".join(names) + " |\n|" + "---|" * (len(names) + 2))
     for name in args.models:
         pipe = Inpainter.from_pretrained(name, dtype=args.dtype)
         columns = score(pipe, examples, args.samples)
-        cells = [f"{np.mean(v):.3g} ± {1.96 * np.std(v) / len(v) ** 0.5:.2g}" if (v := columns.get(n)) else "" for n in names]
+        cells = [figure(columns[n]) if n in columns else "" for n in names]
         print(f"| {name} | {pipe.method().walk.steps} | " + " | ".join(cells) + " |", flush=True)
+
+
+def figure(values: list[float]) -> str:
+    low, high = interval(values)
+    return f"{np.mean(values):.3g} [{low:.3g}, {high:.3g}]"
 
 
 if __name__ == "__main__":

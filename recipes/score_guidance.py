@@ -2,9 +2,9 @@
 
     python recipes/score_guidance.py recipes/control-64.toml runs/control-64/model --set data.root=DATA
 
-Over the recipe's test pictures and masks, one sample each by the model's own method, nothing put back at any step nor pasted at the
-end: root mean square difference from the known values, and from the truth in the hole, in 8-bit steps, with 95 % intervals over
-pictures; beside it the difference from w = 1 picture by picture.
+Over crops drawn from the recipe's test pictures, and its masks, one sample each by the model's own method, nothing put back at any
+step nor pasted at the end: root mean square difference from the known values, and from the truth in the hole, in 8-bit steps, with
+95 % intervals over crops; beside it the difference from w = 1 picture by picture.
 """
 
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from inpaintkit.core.errors import UsageError
 from inpaintkit.core.noise import Noise, derived
 from inpaintkit.core.operators import Known
 from inpaintkit.core.sampler import Context, begin, sample
@@ -36,6 +37,7 @@ class Score:
     set: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KEY=VALUE")] = field(default=())
     scales: tuple[float, ...] = (0, 0.5, 1, 1.5, 2, 3, 5)
     pictures: int = 96
+    """Crops; more than pictures there are repeat some."""
     dtype: str = "auto"
 
 
@@ -56,6 +58,8 @@ def rms(error: Tensor, where: Tensor) -> list[float]:
 
 @torch.no_grad()
 def main(args: Score) -> None:
+    if 1 not in args.scales:
+        raise UsageError("--scales: 1 has to be among them, for the others are compared with it")
     source = read(args.recipe, args.set).data.open()
     drawn = [source.draw(np.random.default_rng([0, STREAMS["test"], i, 0]), 0, "test") for i in range(args.pictures)]
     x0, known = (torch.from_numpy(np.stack([example[name] for example in drawn])) for name in ("x0", "known"))
@@ -66,7 +70,7 @@ def main(args: Score) -> None:
         errors = [made(pipe, w, x0[part], known[part], part.start) - x0[part] for part in parts]
         error = torch.cat(errors)
         found[w] = np.array([rms(error, known), rms(error, 1 - known)])
-    print(f"{args.pictures} of {source.count('test')} test pictures, {pipe.method().walk.steps} steps")
+    print(f"{args.pictures} crops drawn from {source.count('test')} test pictures, {pipe.method().walk.steps} steps")
     print("| w | known values | less w = 1 | in the hole | less w = 1 |\n|---|---|---|---|---|")
     for w, values in found.items():
         cells = [figure(column) for pair in zip(values, values - found[1], strict=True) for column in pair]

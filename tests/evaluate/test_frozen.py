@@ -10,7 +10,7 @@ from inpaintkit.core.errors import BadInput, NotWritable, UsageError
 from inpaintkit.data.mask_sets import content
 from inpaintkit.data.splits import split_of
 from inpaintkit.evaluate import frozen
-from inpaintkit.evaluate.frozen import BUCKETS, FAMILIES, drawn, freeze, kinds, read
+from inpaintkit.evaluate.frozen import BUCKETS, FAMILIES, freeze, kinds, read
 
 NAMES = ["a", "abbey/b", "c"]
 
@@ -42,9 +42,14 @@ def test_every_family(tmp_path):
         assert split_of(content(holes[kind]["a"])) == "test", kind
 
 
-def test_a_longer_set_begins_with_the_shorter_one():
-    both = [drawn("thick", (32, 32), 0), drawn("thick", (32, 32), 0)]
-    assert all((next(both[0]) == next(both[1])).all() for _ in range(5))
+def test_a_longer_set_begins_with_the_shorter_one(tmp_path):
+    names = list("abcde")
+    for count in (2, 5):
+        freeze(tmp_path / str(count), ["thick"], (32, 32), names[:count])
+    short, long = (read(tmp_path / str(count)).holes["thick"] for count in (2, 5))
+    assert (list(short), list(long)) == (names[:2], names)
+    assert all((short[name] == long[name]).all() for name in short)
+    assert len({hole.tobytes() for hole in long.values()}) == 5
 
 
 def test_what_was_changed_is_refused(tmp_path):

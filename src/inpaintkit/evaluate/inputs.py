@@ -45,7 +45,7 @@ def read_pictures(images: Images, noted: Callable[[str], None] = lambda line: No
         if images.split is not None:
             loaded = _spread(loaded.split()[images.split], images)
         found = list(zip(loaded.names, loaded.images, strict=True))
-    names = _names([str(Path(name).with_suffix("")) for name, _ in found])
+    names = file_names([str(Path(name).with_suffix("")) for name, _ in found])
     cut = {name: squares(image, images.size, images.crops) for name, (_, image) in zip(names, found, strict=True)}
     return {f"{name}-{k}" if images.crops > 1 else name: part for name, parts in cut.items() for k, part in enumerate(parts, 1)}
 
@@ -96,7 +96,7 @@ def fingerprint(arrays: dict[Any, np.ndarray]) -> str:
     return total.hexdigest()
 
 
-def _names(stems: list[str]) -> list[str]:
+def file_names(stems: list[str]) -> list[str]:
     """Names for files, each once."""
     seen: dict[str, int] = {}
     found = []

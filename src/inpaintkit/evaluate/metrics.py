@@ -163,20 +163,22 @@ def diversity(samples: Sequence[Tensor], hole: np.ndarray, between: Callable[[Te
     return float(np.mean([(between or rms)(a, b, hole) for a, b in pairs])) if pairs else math.nan
 
 
-def interval(values: Sequence[float], level: float = 0.95, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """Bootstrap percentile interval of the mean (Efron 1979) of the finite values; (NaN, NaN) for fewer than `FEWEST`.
+def expanded(n: int, level: float = 0.95) -> tuple[float, float]:
+    """Quantiles of resampled means of n values that make a 95 % interval. The percentiles of few values are too near: they are taken
+    further out, as far as makes the interval of a normal distribution that of Student's t (expanded percentiles, Hesterberg 2015)."""
+    tail = float(ndtr(stdtrit(n - 1, (1 - level) / 2) * math.sqrt(n / (n - 1))))
+    return tail, 1 - tail
 
-    The percentiles of few values are too near: they are taken further out, as far as makes the interval of a normal distribution
-    that of Student's t (expanded percentiles, Hesterberg 2015).
-    """
+
+def interval(values: Sequence[float], level: float = 0.95, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """Bootstrap interval of the mean (Efron 1979) of the finite values, by `expanded` percentiles; (NaN, NaN) for fewer than `FEWEST`."""
     array = np.asarray(values, float)
     array = array[np.isfinite(array)]
     n = len(array)
     if n < FEWEST:
         return math.nan, math.nan
-    tail = float(ndtr(stdtrit(n - 1, (1 - level) / 2) * math.sqrt(n / (n - 1))))
     rng = np.random.default_rng(seed)
     block = max(1, 1_000_000 // len(array))  # draws in memory at once
     means = [array[rng.integers(len(array), size=(min(block, draws - i), len(array)))].mean(1) for i in range(0, draws, block)]
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
+    low, high = np.quantile(np.concatenate(means), expanded(n, level))
     return float(low), float(high)
