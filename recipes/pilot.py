@@ -1,4 +1,4 @@
-"""Turn the half-trained 7-channel pilot network into a 9-channel model folder that `--start` reads.
+"""Turn the half-trained 7-channel pilot network into a 9-channel model folder for `--set task.start=FOLDER`.
 
     python recipes/pilot.py PILOT.safetensors OUT_FOLDER
 

@@ -1,4 +1,4 @@
-"""The strict base of every settings class, and `checked`, called at every door (command line, Python, recipe, web).
+"""The strict base of every settings class, and `checked`, called at every door (command line, Python, recipe).
 
 Without the configuration here pydantic would drop unknown keys of a dataclass silently, and a command-line parser
 would ignore bounds; with it, an unknown key or a value out of bounds is one clear line.

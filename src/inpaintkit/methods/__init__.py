@@ -1,5 +1,5 @@
-"""Sampling methods. A new one is one file with a frozen dataclass, and one line here: the command line, the web form,
-the benchmark and the tests take it from this table."""
+"""Sampling methods. A new one is one file with a frozen dataclass, and one line here: the command line, the
+benchmark and the tests take it from this table."""
 
 from collections.abc import Mapping
 from typing import Any
