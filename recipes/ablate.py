@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import tyro
+from scipy.special import stdtrit
 from torch import Tensor, nn
 
 from inpaintkit.core.errors import BadInput
@@ -109,7 +110,7 @@ def main(args: Args) -> None:
     print(f"{'without':<16}" + "".join(f" {name:>9} {'change':>20}" for name in names))
     for row, without in ({"(nothing)": []} | parts(network)).items():
         found = figures(without)[1]
-        change, half = (found - whole).mean(0), 1.96 * (found - whole).std(0, ddof=1) / np.sqrt(len(found))
+        change, half = (found - whole).mean(0), stdtrit(len(found) - 1, 0.975) * (found - whole).std(0, ddof=1) / np.sqrt(len(found))
         columns = [f" {found[:, k].mean():9.5f} {f'{change[k]:+.5f} ± {half[k]:.5f}':>20}" for k in range(len(names))]
         print(f"{row:<16}" + "".join(columns), flush=True)
 

@@ -15,7 +15,6 @@ from inpaintkit.evaluate.extractors import Features
 from inpaintkit.evaluate.figures import Figure
 from inpaintkit.evaluate.inception import clean
 from inpaintkit.evaluate.results import Results
-from inpaintkit.evaluate.suites import SETS
 from inpaintkit.models.weights import sha256
 
 Pooled = Callable[[Tensor], Tensor]
@@ -32,7 +31,7 @@ def distances(results: Results) -> tuple[dict[str, Distances], list[str]]:
     """
     suite, found, left = results.about["suite"], dict[str, Distances](), list[str]()
     expected = {Path(file).name: sha for file, sha in results.about.get("files", {}).items()}
-    if asked := [name for name in SETS if name in suite["metrics"]]:
+    if asked := [name for name in sets.NAMES if name in suite["metrics"]]:
         try:
             pairs = _pairs(results, _inception(expected))
             found |= {name.upper(): {key: _figure(name, *pair) for key, pair in pairs.items()} for name in asked}

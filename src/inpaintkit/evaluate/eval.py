@@ -19,8 +19,7 @@ from inpaintkit.evaluate.inception import clean
 from inpaintkit.evaluate.metrics import METRICS, REGIONS, Maps, changed, measured, seam
 from inpaintkit.evaluate.pairs import Pair
 
-LPIPS = tuple(f"lpips_{name}" for name in features.BACKBONES)
-NAMES = (*METRICS, *LPIPS, "fid", "kid")
+NAMES = (*METRICS, *features.PERCEPTUAL, *sets.NAMES)
 """What can be asked for by name."""
 
 
@@ -65,8 +64,8 @@ def judges(names: Sequence[str], files: Sequence[Path] = (), where: Path | None 
     loaded = [extractors.load(path) for path in files]
     if len({one.name for one in loaded}) < len(loaded):
         raise UsageError("--features: two files have the same name, which tables show; rename one")
-    networks = {name: features.lpips(name.removeprefix("lpips_"), where) for name in LPIPS if name in names}
-    distances = [name for name in ("fid", "kid") if name in names]
+    networks = {name: features.lpips(backbone, where) for name, backbone in features.PERCEPTUAL.items() if name in names}
+    distances = [name for name in sets.NAMES if name in names]
     return Judges([n for n in METRICS if n in names], networks, loaded, features.inception(where) if distances else None, distances)
 
 

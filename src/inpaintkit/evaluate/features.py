@@ -116,6 +116,8 @@ def squeeze() -> Maps:
 
 
 BACKBONES = {"alex": alex, "vgg": vgg, "squeeze": squeeze}
+PERCEPTUAL = {f"lpips_{name}": name for name in BACKBONES}
+"""Metric -> its backbone."""
 
 
 class LPIPS(nn.Module):

@@ -13,11 +13,12 @@ from inpaintkit.core.errors import BadInput, UsageError
 from inpaintkit.core.noise import derived
 from inpaintkit.core.settings import dumped
 from inpaintkit.evaluate import extractors
-from inpaintkit.evaluate.features import inception_file, lpips, lpips_files
+from inpaintkit.evaluate.features import PERCEPTUAL, inception_file, lpips, lpips_files
 from inpaintkit.evaluate.inputs import read_holes, read_pictures
 from inpaintkit.evaluate.metrics import METRICS, SMALLEST_MS, Maps, ms_ssim_measure
+from inpaintkit.evaluate.sets import NAMES as SETS
 from inpaintkit.evaluate.sets import too_few
-from inpaintkit.evaluate.suites import PERCEPTUAL, SETS, Cell, Suite, cells
+from inpaintkit.evaluate.suites import Cell, Suite, cells
 from inpaintkit.evaluate.tasks import Given, Load, Work
 from inpaintkit.methods.gradient import GradientMethod
 from inpaintkit.models.weights import sha256
@@ -70,7 +71,7 @@ class Grid:
     def files(self) -> dict[str, str]:
         """Weights and networks that decide about rows, apart from the models -> sha256; those that are looked for in several folders
         are told by their names."""
-        heads = [path for name in self.suite.metrics if name in PERCEPTUAL for path in lpips_files(name.removeprefix("lpips_"))]
+        heads = [path for name in self.suite.metrics if name in PERCEPTUAL for path in lpips_files(PERCEPTUAL[name])]
         heads += [inception_file()] if set(SETS) & set(self.suite.metrics) else []
         networks = {name: sha256(Path(name)) for name in self.suite.fillers if Path(name).is_file()}
         return self.features | networks | {path.name: sha256(path) for path in heads}
@@ -147,7 +148,7 @@ def _loaded(loads: Mapping[str, Load], device: str, dtype: str, missing: dict[st
 def read_networks(suite: Suite) -> tuple[dict[str, Maps], dict[str, str]]:
     """Networks of perceptual metrics by name, those of `features` last, and sha256 of the latter's files. Raises `BadInput` for weights
     that are missing."""
-    found: dict[str, Maps] = {name: lpips(name.removeprefix("lpips_")) for name in suite.metrics if name in PERCEPTUAL}
+    found: dict[str, Maps] = {name: lpips(PERCEPTUAL[name]) for name in suite.metrics if name in PERCEPTUAL}
     loaded = {file: extractors.load(Path(file)) for file in suite.features}
     found |= {f"perceptual[{one.name}]": one.differences for one in loaded.values()}
     return found, {file: one.sha256 for file, one in loaded.items()}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from inpaintkit.core.errors import UsageError
 
+NAMES = ("kid", "fid")
 LEAST = 2000
 """Pictures from which FID is given: its bias falls with their number and is larger than most differences below."""
 BLOCK = 1024

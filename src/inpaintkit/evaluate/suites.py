@@ -17,9 +17,10 @@ from inpaintkit.core import toml
 from inpaintkit.core.errors import UsageError
 from inpaintkit.core.sampler import Method
 from inpaintkit.core.settings import Settings, checked, dumped
-from inpaintkit.evaluate.features import BACKBONES
+from inpaintkit.evaluate.features import PERCEPTUAL
 from inpaintkit.evaluate.frozen import kinds
 from inpaintkit.evaluate.metrics import METRICS
+from inpaintkit.evaluate.sets import NAMES as SETS
 from inpaintkit.evaluate.tasks import FILL, AnyTask, Task
 from inpaintkit.methods import METHODS
 from inpaintkit.models.catalog import DEFAULT
@@ -29,10 +30,6 @@ from inpaintkit.pipeline.job import Options
 SKIMAGE = "skimage"
 DEFAULT_METHOD = "default"
 PLAINLY = Options()
-SETS = ("kid", "fid")
-"""Metrics of all pictures of a way and a mask together, by Inception's features; they stand in tables of their own."""
-PERCEPTUAL = tuple(f"lpips_{name}" for name in BACKBONES)
-"""Metrics whose networks need weights that are got separately."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,8 @@ class Suite(Settings):
     """How all methods fill apart from the method itself."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("psnr", "mae", "ssim")
-    """The first one ranks. Those of `SETS` need Inception's weights; fid needs 2,000 pictures too."""
+    """The first one ranks. kid and fid, which are of all pictures of a way and a mask together, need Inception's weights, and fid 2,000
+    pictures."""
     features: tuple[str, ...] = ()
     """Weights of classifiers, as `inpaintkit eval --features` takes them: a perceptual distance is measured with each."""
     strips: Annotated[int, Field(ge=0)] = 1
