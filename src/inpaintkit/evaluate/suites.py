@@ -109,6 +109,7 @@ class Suite(Settings):
     options: Options = PLAINLY
     """How all methods fill apart from the method itself."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    """Of noise, which every picture has of its own: from the seed and its name."""
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("psnr", "mae", "ssim")
     """The first one ranks. kid and fid, which are of all pictures of a way and a mask together, need Inception's weights, and fid 2,000
     pictures."""
