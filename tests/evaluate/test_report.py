@@ -216,6 +216,13 @@ def test_no_spreadsheet_takes_a_name_for_a_formula(folder):
     assert float(table[0]["hole psnr"]) == first.value("hole", "psnr")
 
 
+def test_whose_noise_it_was_is_said(folder):
+    found = results.load(folder)
+    assert "seeds 0, 1, noise of the seed and the picture's name; " in report.facts(found)
+    earlier = {name: value for name, value in found.about.items() if name != "noise"}
+    assert "noise of the seed, the same for all pictures; " in report.facts(replace(found, about=earlier))
+
+
 def test_wins_are_of_the_same_mask_and_picture(folder):
     found = results.load(folder)
     one, other = found.won("telea", EVIL), found.won(EVIL, "telea")

@@ -17,7 +17,6 @@ NOTE = (
     "Means over pictures (masks and seeds of a picture averaged first) with bootstrap 95 % intervals, of six pictures or more; "
     "bold: the best mean. "
     "A way with rows that failed or are not made yet is neither marked as best nor drawn against cost: its mean is over other pictures. "
-    "Every picture has noise of its own, from the seed and its name. "
     "Evaluations are of the network, for each sample; seconds are medians. Scores against the truth reward the likeliest filling: "
     "a plausible one that is not the truth scores low."
 )

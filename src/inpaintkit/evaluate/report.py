@@ -78,10 +78,11 @@ def facts(results: Results) -> str:
     """n, size, seeds, masks, machine, versions: what a figure has to be read with."""
     about, suite = results.about, results.about["suite"]
     versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
+    noise = about.get("noise", "of the seed, the same for all pictures")
     machines = "; ".join(f"{machine['processor']}, {machine['date']}" for machine in about["machines"])
     return (
         f"{len(results.pictures)} {counted(suite['images'])} of {suite['images']['size']} px, masks {', '.join(results.masks)}, "
-        f"seeds {', '.join(map(str, suite['seeds']))}; {len(results.rows)} of {sum(c['rows'] for c in results.cells)} rows, "
+        f"seeds {', '.join(map(str, suite['seeds']))}, noise {noise}; {len(results.rows)} of {sum(c['rows'] for c in results.cells)} rows, "
         f"{len(results.rows) - len(results.good)} failed; "
         f"{', '.join(about['device']) or 'cpu'}, {', '.join(about['dtype']) or 'no network'}, {about['threads']} threads, "
         f"{machines}; {versions}"
