@@ -19,12 +19,12 @@ from inpaintkit.evaluate.metrics import METRICS, SMALLEST_MS, Maps, ms_ssim_meas
 from inpaintkit.evaluate.sets import NAMES as SETS
 from inpaintkit.evaluate.sets import too_few
 from inpaintkit.evaluate.suites import Cell, Suite, cells
-from inpaintkit.evaluate.tasks import Given, Load, Work
+from inpaintkit.evaluate.tasks import Given, Load
 from inpaintkit.methods.gradient import GradientMethod
 from inpaintkit.models.weights import sha256
 from inpaintkit.pipeline.fill import Inpainter
 from inpaintkit.pipeline.fillers import Fill, named
-from inpaintkit.pipeline.plans import call_seconds
+from inpaintkit.pipeline.plans import Work, call_seconds
 
 
 @dataclass(frozen=True)

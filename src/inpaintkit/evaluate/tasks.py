@@ -24,7 +24,7 @@ from inpaintkit.pipeline.fillers import Sampled
 from inpaintkit.pipeline.job import Options, Step
 from inpaintkit.pipeline.measured import reference
 from inpaintkit.pipeline.onion import onion, rings
-from inpaintkit.pipeline.plans import counted
+from inpaintkit.pipeline.plans import Work
 
 GREY, BLACK = 127, 0
 """What stands in the hole of what is given: never the truth."""
@@ -55,27 +55,9 @@ class Given:
         """The picture with `value` in its hole."""
         return from_array(np.where(self.hole[:, :, None], np.uint8(value), self.truth), self.name)
 
-    def planned(self, hole: np.ndarray) -> "Work":
+    def planned(self, hole: np.ndarray) -> Work:
         """That of one filling of a hole of this picture. Raises `UsageError`."""
         return Work.of(self.pipe, self.holed(GREY), hole, self.pipe.method(self.method), self.options)
-
-
-@dataclass(frozen=True)
-class Work:
-    """Of the network, as the walk says."""
-
-    evaluations: int = 0
-    pixels: int = 0
-    """Of the windows of all evaluations."""
-
-    @classmethod
-    def of(cls, pipe: Inpainter, picture: Picture, hole: np.ndarray, method: Method, options: Options, measured: Any = None) -> "Work":
-        """That of one filling."""
-        about, pixels, _ = counted(pipe, picture, hole, method, options, measured)
-        return cls(int(about["evaluations"]), pixels)
-
-    def __add__(self, other: "Work") -> "Work":
-        return Work(self.evaluations + other.evaluations, self.pixels + other.pixels)
 
 
 @dataclass(frozen=True)

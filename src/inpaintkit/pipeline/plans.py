@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -58,6 +58,26 @@ def counted(
         planned.append({"box": list(region.box), "levels": levels})
     about = {"method": type(method).__name__, "hole_fraction": float(hole.mean()), "evaluations": total, "regions": planned}
     return about, pixels, widest
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of the network, as the walk says."""
+
+    evaluations: int = 0
+    pixels: int = 0
+    """Of the windows of all evaluations."""
+
+    @classmethod
+    def of(
+        cls, pipe: Inpainter, picture: Picture, hole: np.ndarray, method: Method, options: Options, measured: Measured | None = None
+    ) -> "Work":
+        """That of one filling."""
+        about, pixels, _ = counted(pipe, picture, hole, method, options, measured)
+        return cls(int(about["evaluations"]), pixels)
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(self.evaluations + other.evaluations, self.pixels + other.pixels)
 
 
 def call_seconds(pipe: Inpainter, size: Sequence[int], gradient: bool, clock: Callable[[], float] = time.perf_counter) -> float:
